@@ -1,0 +1,2 @@
+//! The provider: functions, their folders, live reload, commits and revisions.
+fn main() {}
