@@ -67,8 +67,24 @@ pub struct LiveVersion {
     pub id: u64,
     /// Since when it has been answering (RFC 3339, UTC).
     pub since: String,
-    /// From the event of the save to this version answering, in milliseconds.
+    /// From the event of the save to this version answering and being on the disk, in
+    /// milliseconds; 0 for a version that was live before the provider started.
     pub took_ms: f64,
+    /// Where that time went.
+    #[serde(default)]
+    pub parts: LiveParts,
+}
+
+/// Parts of the way from a save to a live version, in milliseconds. `sync_ms` runs beside the
+/// switch, not after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LiveParts {
+    /// Making the version: copying what changed, linking the rest.
+    pub version_ms: f64,
+    /// The watchdog's part, as it measured it.
+    pub switch: crate::switch::Times,
+    /// Bringing the version to the disk.
+    pub sync_ms: f64,
 }
 
 /// Body of `POST /v1/functions`: exactly one of `template` and `image`.
