@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`machine`] | the pure state machine of one function: events in, actions out |
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may die of what it did not expect"))]
+//! | [`network`] | the bridge, a namespace and an address per replica, the rules |
 
 pub mod machine;
+pub mod network;
