@@ -1,0 +1,78 @@
+//! From the close of a saved file to the new code answering a call.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use api::function::{LiveParts, LiveVersion};
+
+use super::figures::{Report, Series, ms};
+use super::machine::Bench;
+
+const NAME: &str = "bench-live";
+
+pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    bench.create(NAME)?;
+    // The first save after the start has no spare yet or has one: both kinds are told apart by
+    // what the watchdog reports, not by what is hoped for.
+    let mut all: Vec<(f64, LiveVersion)> = Vec::new();
+    for round in 0..report.rounds() {
+        all.push(save(bench, round)?);
+    }
+    series(report, "live, with the spare", all.iter().filter(|(_, live)| live.parts.switch.spare));
+
+    // Without: given up before each save, as when memory is short.
+    let mut all = Vec::new();
+    for round in 0..report.rounds() {
+        bench.post(&format!("/v1/functions/{NAME}/drop-spare"), &serde_json::json!({}))?;
+        all.push(save(bench, 10_000 + round)?);
+    }
+    series(report, "live, without the spare", all.iter().filter(|(_, live)| !live.parts.switch.spare));
+    Ok(())
+}
+
+/// Saves a handler that answers a new text; the time until it does, and the API's view of it.
+fn save(bench: &Bench, round: usize) -> Result<(f64, LiveVersion)> {
+    let url = bench.function_url(NAME);
+    let expected = format!("round {round}");
+    let before = bench.function(NAME)?.live.map_or(0, |live| live.id);
+    let code = format!("def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{expected}\"}}\n");
+    fs_err::write(bench.folder(NAME).join("handler.py"), code)?;
+    let start = Instant::now();
+    bench.wait_for_body(&url, &expected)?;
+    let took = ms(start.elapsed());
+    // Answering comes first, being on the disk may come a little later.
+    loop {
+        match bench.function(NAME)?.live {
+            Some(live) if live.id > before => return Ok((took, live)),
+            _ => {}
+        }
+    }
+}
+
+fn series<'a>(report: &mut Report, name: &str, rounds: impl Iterator<Item = &'a (f64, LiveVersion)>) {
+    let rounds: Vec<_> = rounds.collect();
+    let parts: [(&str, fn(&LiveParts) -> f64); 5] = [
+        ("making the version", |parts| parts.version_ms),
+        ("process start", |parts| parts.switch.start_ms),
+        ("loading the code", |parts| parts.switch.load_ms),
+        ("switch, all of it", |parts| parts.switch.total_ms),
+        ("sync to disk, beside it", |parts| parts.sync_ms),
+    ];
+    let mut total = Series::new(name);
+    for (took, _) in &rounds {
+        total.push(*took);
+    }
+    report.add(total);
+    for (part, value) in parts {
+        let mut series = Series::new(format!("  {part}"));
+        for (_, live) in &rounds {
+            series.push(value(&live.parts));
+        }
+        report.add(series);
+    }
+    let mut durable = Series::new("  event to live and durable");
+    for (_, live) in &rounds {
+        durable.push(live.took_ms);
+    }
+    report.add(durable);
+}

@@ -1,0 +1,8 @@
+//! Stories against `cargo xtask dev`: the real daemons, provider and gateway on this host, played
+//! from outside as a script or a person would. They need root.
+
+mod bad_input;
+mod kills;
+mod load;
+mod machine;
+mod story;
