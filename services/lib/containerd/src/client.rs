@@ -247,6 +247,22 @@ mod tests {
         assert_eq!(error.to_string(), "getting image `x`: not done within 1ms");
     }
 
+    #[tokio::test]
+    async fn work_can_be_given_to_another_thread() {
+        fn check<T>(_: impl Future<Output = T> + Send) {}
+        let client = Client::connect(Path::new("/run/c.sock"), "functions").unwrap();
+        check(client.import_layout(Path::new("/"), |_| ()));
+        check(client.unpack_image("x"));
+        check(client.cleanup("x", Duration::ZERO));
+        check(client.events(&[]).next());
+        check(client.commit_snapshot(crate::commit::CommitSnapshot {
+            container: "x",
+            base: "x",
+            name: "x",
+            comment: "",
+        }));
+    }
+
     #[test]
     fn unique_names_differ() {
         assert_ne!(unique("a"), unique("a"));

@@ -142,16 +142,20 @@ async fn follow(client: Client, filters: Vec<String>, sender: Sender<Event>) {
                 }
             }
             Gap::Broken(error) => {
-                let error_field = &error as &dyn std::error::Error;
-                if error.is_unavailable() {
-                    debug!(error = error_field, "events broke off");
-                } else {
-                    warn!(error = error_field, "events are refused");
-                }
+                log(&error);
                 pause = if connected { RETRY.0 } else { (pause * 2).min(RETRY.1) };
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+}
+
+/// A restart of containerd is no news here; anything else an operator may have to look at.
+fn log(error: &crate::Error) {
+    let error = (error.is_unavailable(), error as &dyn std::error::Error);
+    match error {
+        (true, error) => debug!(error, "events broke off"),
+        (false, error) => warn!(error, "events are refused"),
     }
 }
 
