@@ -1,0 +1,58 @@
+//! Our own programs, static, as the workspace's configuration has it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::progress::Progress;
+use crate::{children, workspace};
+
+/// Crates whose programs `dev` and the tests run.
+const PROGRAMS: &[&str] = &["function-watchdog", "gateway", "provider"];
+
+/// How programs are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As tests are.
+    #[default]
+    Dev,
+    /// As benches are.
+    #[allow(dead_code, reason = "for `cargo xtask bench`")]
+    Bench,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Bench => "bench",
+        }
+    }
+
+    /// Folder of the target directory that cargo puts programs of this profile into.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Bench => "release",
+        }
+    }
+}
+
+/// Compiles our programs and returns the folder that holds them.
+pub(crate) fn build(profile: Profile, progress: &Progress) -> Result<PathBuf> {
+    let step = progress.step("programs", "compiling provider, gateway and function-watchdog");
+    let mut command = workspace::cargo();
+    command.args(["build", "--bins", "--profile", profile.name(), "--target", workspace::TARGET]);
+    for program in PROGRAMS {
+        command.args(["--package", program]);
+    }
+    children::lines(&mut command, |line| step.say(line.trim()))?;
+    step.done("compiled");
+    Ok(workspace::target_dir().join(workspace::TARGET).join(profile.folder()))
+}
+
+/// A copy of a program without what only a debugger reads.
+pub(crate) fn stripped(program: &Path, to: &Path) -> Result<()> {
+    children::output(Command::new("strip").arg("-o").arg(to).arg(program)).map(drop)
+}
