@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Print one line of JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    /// Run our programs fully optimised, as benches do
+    #[arg(long)]
+    pub(crate) release: bool,
     /// Install missing host packages without asking
     #[arg(long)]
     pub(crate) yes: bool,
@@ -57,10 +60,13 @@ pub(crate) struct Args {
 /// Runs the loop until a signal ends it, or hands it to a process of its own.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("`cargo xtask dev` needs root: it makes namespaces, mounts, a bridge and firewall rules; try `sudo -E cargo xtask dev`");
+        bail!(
+            "`cargo xtask dev` needs root: it makes namespaces, mounts, a bridge and firewall rules; try `sudo -E cargo xtask dev`"
+        );
     }
     crate::host::ensure(crate::host::Need::Dev, args.yes)?;
-    let prepared = packages::prepare(&packages::Options::default())?;
+    let profile = if args.release { packages::Profile::Bench } else { packages::Profile::Dev };
+    let prepared = packages::prepare(&packages::Options { profile, ..Default::default() })?;
     let tools = Tools { tools: prepared.tools, bases: prepared.bases, programs: prepared.programs };
     let dir = State::folder(args.state.as_deref())?;
     if args.detach {
@@ -81,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let restore = settings::apply(&dir)?;
     let host = Host::new(tools, &dir, Network::Host)?;
-    let result = supervise::run(host, args, &state, signals, || announce(args, &machine));
+    let result = supervise::run(host, args, &state, &signals, || announce(args, &machine));
     // Also after a failure: the host is as it was.
     restore.undo()?;
     result
@@ -98,6 +104,7 @@ fn detach(args: &Args, dir: &Path) -> Result<()> {
         .arg(dir)
         .args(["--port", &args.port.to_string(), "--console-port", &args.console_port.to_string()])
         .args(["--bridge", &args.bridge, "--subnet", &args.subnet])
+        .args(args.release.then_some("--release"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log.into_parts().0)
@@ -152,6 +159,8 @@ fn check_port(port: u16, flag: &str) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(error) => bail!("port {port} cannot be used: {error}; choose another one with {flag} PORT"),
+        Err(error) => {
+            bail!("port {port} cannot be used: {error}; choose another one with {flag} PORT")
+        }
     }
 }

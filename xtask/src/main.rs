@@ -1,9 +1,12 @@
 //! `cargo xtask`: build, run and test Inplace. One file per verb; the work is in the modules below.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod bench;
+mod dev;
 mod doctor;
 mod lock;
 mod pkg;
+mod stop;
 mod test;
 
 mod children;
@@ -22,6 +25,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 #[command(after_help = "Examples:
+  cargo xtask dev                  run the loop on this host, print address and password
   cargo xtask test                 all that CI checks
   cargo xtask test --fast          format, lints and unit tests
   cargo xtask doctor               what this host has and lacks
@@ -29,14 +33,23 @@ use clap::Parser;
 
 Exit codes: 0 done, 1 something failed (the last lines say what), 2 wrong arguments, 130 interrupted.")]
 enum Xtask {
-    Doctor(doctor::Args),
-    Lock(lock::Args),
-    Pkg(pkg::Args),
+    /// The in-place loop on this host, without a machine (root)
+    Dev(dev::Args),
+    /// Stop, in order, what `dev --detach` left running
+    Stop(stop::Args),
     Test(test::Args),
+    /// Figures of the loop: medians, with a peer in the same run (root)
+    Bench(bench::Args),
+    Doctor(doctor::Args),
+    Pkg(pkg::Args),
+    Lock(lock::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::Dev(args) => dev::run(&args),
+        Xtask::Stop(args) => stop::run(&args),
+        Xtask::Bench(args) => bench::run(&args),
         Xtask::Doctor(args) => doctor::run(&args),
         Xtask::Lock(args) => lock::run(&args),
         Xtask::Pkg(args) => pkg::run(&args),

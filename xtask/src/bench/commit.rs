@@ -46,7 +46,10 @@ fn commit(bench: &Bench, round: usize) -> Result<()> {
 fn buildctl(bench: &Bench, base: &str, round: usize) -> Result<()> {
     let context = bench.state().join("peer");
     fs_err::create_dir_all(context.join("function"))?;
-    fs_err::write(context.join("Dockerfile"), format!("FROM {base}\nCOPY --chown=1000:1000 function /home/app/function\n"))?;
+    fs_err::write(
+        context.join("Dockerfile"),
+        format!("FROM {base}\nCOPY --chown=1000:1000 function /home/app/function\n"),
+    )?;
     fs_err::write(context.join("function/handler.py"), handler(round, "peer"))?;
     let output = bench
         .tool("buildctl")?
@@ -55,7 +58,10 @@ fn buildctl(bench: &Bench, base: &str, round: usize) -> Result<()> {
         .arg(format!("context={}", context.display()))
         .arg("--local")
         .arg(format!("dockerfile={}", context.display()))
-        .args(["--output", "type=image,name=docker.io/inplace/peer:1,store=true,unpack=true,oci-mediatypes=true"])
+        .args([
+            "--output",
+            "type=image,name=docker.io/inplace/peer:1,store=true,unpack=true,oci-mediatypes=true",
+        ])
         .output()?;
     if !output.status.success() {
         bail!("buildctl failed: {}", String::from_utf8_lossy(&output.stderr));

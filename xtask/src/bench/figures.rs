@@ -34,7 +34,10 @@ impl Report {
     }
 
     pub(super) fn table(&self) -> Result<()> {
-        println!("{:<44} {:>5} {:>10} {:>10} {:>10} {:>10}", "milliseconds", "n", "min", "median", "p90", "max");
+        println!(
+            "{:<44} {:>5} {:>10} {:>10} {:>10} {:>10}",
+            "milliseconds", "n", "min", "median", "p90", "max"
+        );
         for series in &self.series {
             println!(
                 "{:<44} {:>5} {:>10.3} {:>10.3} {:>10.3} {:>10.3}",
@@ -87,7 +90,12 @@ impl Series {
     pub(super) fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index into a short list")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index into a short list"
+        )]
         let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
         sorted.get(index).copied().unwrap_or(f64::NAN)
     }

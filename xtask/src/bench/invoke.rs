@@ -17,13 +17,17 @@ const CALLS: usize = 100;
 
 pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     bench.create(NAME)?;
-    fs_err::write(bench.folder(NAME).join("handler.py"), "def handle(event, context):\n    return \"bench\"\n")?;
+    fs_err::write(
+        bench.folder(NAME).join("handler.py"),
+        "def handle(event, context):\n    return \"bench\"\n",
+    )?;
     bench.wait_for_body(&bench.function_url(NAME), "bench")?;
-    let pid = replica(bench)?;
+    let pid = bench.replica(NAME)?;
     let worker = listener(pid)?;
 
     let url = bench.function_url(NAME);
-    let (host, path) = url.trim_start_matches("http://").split_once('/').context("an address has a path")?;
+    let (host, path) =
+        url.trim_start_matches("http://").split_once('/').context("an address has a path")?;
     let mut gateway = Client::connect(host.parse()?, &format!("/{path}"))?;
     let (mut watchdog, mut bare) = std::thread::spawn(move || -> Result<_> {
         // This thread, and what it connects, is inside the function's network.
@@ -53,21 +57,14 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     let [gateway, watchdog, bare] = all.map(|(_, series)| series);
-    eprintln!("gateway and watchdog over the bare process: {:.3} ms", gateway.quantile(0.5) - bare.quantile(0.5));
+    eprintln!(
+        "gateway and watchdog over the bare process: {:.3} ms",
+        gateway.quantile(0.5) - bare.quantile(0.5)
+    );
     for series in [gateway, watchdog, bare] {
         report.add(series);
     }
     Ok(())
-}
-
-/// Process id of the function's replica.
-fn replica(bench: &Bench) -> Result<u32> {
-    let output = bench.tool("ctr")?.args(["tasks", "ls"]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .find(|line| line.starts_with(NAME))
-        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .with_context(|| format!("no task of {NAME} in:\n{text}"))
 }
 
 /// The port on 127.0.0.1 that the function's server process listens on.

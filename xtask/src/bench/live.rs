@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use api::function::{LiveParts, LiveVersion};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::figures::{Report, Series, ms};
 use super::machine::Bench;
@@ -20,13 +22,17 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     }
     series(report, "live, with the spare", all.iter().filter(|(_, live)| live.parts.switch.spare));
 
-    // Without: given up before each save, as when memory is short.
+    // Without: it dies before each save, as when the kernel is short of memory.
     let mut all = Vec::new();
     for round in 0..report.rounds() {
-        bench.post(&format!("/v1/functions/{NAME}/drop-spare"), &serde_json::json!({}))?;
+        end_spare(bench.replica(NAME)?)?;
         all.push(save(bench, 10_000 + round)?);
     }
-    series(report, "live, without the spare", all.iter().filter(|(_, live)| !live.parts.switch.spare));
+    series(
+        report,
+        "live, without the spare",
+        all.iter().filter(|(_, live)| !live.parts.switch.spare),
+    );
     Ok(())
 }
 
@@ -35,7 +41,9 @@ fn save(bench: &Bench, round: usize) -> Result<(f64, LiveVersion)> {
     let url = bench.function_url(NAME);
     let expected = format!("round {round}");
     let before = bench.function(NAME)?.live.map_or(0, |live| live.id);
-    let code = format!("def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{expected}\"}}\n");
+    let code = format!(
+        "def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{expected}\"}}\n"
+    );
     fs_err::write(bench.folder(NAME).join("handler.py"), code)?;
     let start = Instant::now();
     bench.wait_for_body(&url, &expected)?;
@@ -49,9 +57,28 @@ fn save(bench: &Bench, round: usize) -> Result<(f64, LiveVersion)> {
     }
 }
 
-fn series<'a>(report: &mut Report, name: &str, rounds: impl Iterator<Item = &'a (f64, LiveVersion)>) {
+/// Ends the spare process of a replica: of the watchdog's children that began as a spare, the
+/// youngest, unless it is the only one and answers calls.
+fn end_spare(watchdog: u32) -> Result<()> {
+    let children = fs_err::read_to_string(format!("/proc/{watchdog}/task/{watchdog}/children"))?;
+    let children: Vec<i32> =
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    if let [_, .., spare] = children[..] {
+        kill(Pid::from_raw(spare), Signal::SIGKILL)?;
+    }
+    Ok(())
+}
+
+/// A name, and where its figure is.
+type Part = (&'static str, fn(&LiveParts) -> f64);
+
+fn series<'a>(
+    report: &mut Report,
+    name: &str,
+    rounds: impl Iterator<Item = &'a (f64, LiveVersion)>,
+) {
     let rounds: Vec<_> = rounds.collect();
-    let parts: [(&str, fn(&LiveParts) -> f64); 5] = [
+    let parts: [Part; 5] = [
         ("making the version", |parts| parts.version_ms),
         ("process start", |parts| parts.switch.start_ms),
         ("loading the code", |parts| parts.switch.load_ms),

@@ -41,7 +41,8 @@ impl Bench {
             .timeout_global(Some(Duration::from_secs(120)))
             .build();
         let login = format!("{}:{}", machine.user, machine.password);
-        let authorization = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login));
+        let authorization =
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login));
         Ok(Self { machine, agent: config.into(), authorization, _scratch: scratch })
     }
 
@@ -83,13 +84,15 @@ impl Bench {
 
     /// A function from a template, answering.
     pub(super) fn create(&self, name: &str) -> Result<()> {
-        self.post("/v1/functions", &serde_json::json!({"name": name, "template": "python3-http"})).map(drop)
+        self.post("/v1/functions", &serde_json::json!({"name": name, "template": "python3-http"}))
+            .map(drop)
     }
 
     /// How the API sees a function.
     pub(super) fn function(&self, name: &str) -> Result<Function> {
         let url = format!("{}/v1/functions/{name}", self.machine.console);
-        let mut response = self.agent.get(url).header("authorization", &self.authorization).call()?;
+        let mut response =
+            self.agent.get(url).header("authorization", &self.authorization).call()?;
         Ok(response.body_mut().read_json()?)
     }
 
@@ -105,6 +108,16 @@ impl Bench {
         Ok(text)
     }
 
+    /// Process id, on this host, of the watchdog in a function's replica.
+    pub(super) fn replica(&self, name: &str) -> Result<u32> {
+        let output = self.tool("ctr")?.args(["tasks", "ls"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .with_context(|| format!("no task of {name} in:\n{text}"))
+    }
+
     /// A tool of the daemons, such as `ctr`, already pointed at this machine's daemon.
     pub(super) fn tool(&self, name: &str) -> Result<Command> {
         let prepared = crate::packages::prepare(&crate::packages::Options::default())?;
@@ -112,7 +125,9 @@ impl Bench {
         let mut command = Command::new(prepared.tools.join("bin").join(name));
         match name {
             "ctr" => command.arg("-a").arg(run.join("containerd.sock")).args(["-n", "functions"]),
-            "buildctl" => command.arg("--addr").arg(format!("unix://{}", run.join("buildkitd.sock").display())),
+            "buildctl" => command
+                .arg("--addr")
+                .arg(format!("unix://{}", run.join("buildkitd.sock").display())),
             _ => bail!("{name} is no tool of a daemon"),
         };
         Ok(command)
@@ -130,6 +145,7 @@ impl Drop for Bench {
 }
 
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -28,7 +28,9 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let live = loop {
             match bench.function(NAME)?.live {
                 Some(live) if live.id > before => break live,
-                _ if start.elapsed() > Duration::from_secs(30) => bail!("the save is not live after 30 s"),
+                _ if start.elapsed() > Duration::from_secs(30) => {
+                    bail!("the save is not live after 30 s")
+                }
                 _ => {}
             }
         };

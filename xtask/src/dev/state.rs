@@ -27,7 +27,8 @@ impl State {
                 let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
                     std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
                 });
-                home.context("neither --state, XDG_STATE_HOME nor HOME is given")?.join("inplace/dev")
+                home.context("neither --state, XDG_STATE_HOME nor HOME is given")?
+                    .join("inplace/dev")
             }
         };
         fs_err::create_dir_all(&dir)?;
@@ -48,7 +49,9 @@ impl State {
                 dir.display(),
                 owner(dir)?
             ),
-            Err((_, errno)) => return Err(errno).with_context(|| format!("locking {}", path.display())),
+            Err((_, errno)) => {
+                return Err(errno).with_context(|| format!("locking {}", path.display()));
+            }
         };
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
@@ -66,7 +69,8 @@ impl State {
             Err((file, _)) => file,
         };
         let pid = owner(dir)?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("stopping process {pid}"))?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)
+            .with_context(|| format!("stopping process {pid}"))?;
         // The lock is free when the process is gone, whatever way it went.
         let (sender, gone) = mpsc::channel();
         std::thread::spawn(move || {
@@ -74,7 +78,11 @@ impl State {
         });
         match gone.recv_timeout(limit) {
             Ok(true) => Ok(()),
-            _ => bail!("process {pid} has not stopped after {} s; its log is in {}", limit.as_secs(), dir.join("log").display()),
+            _ => bail!(
+                "process {pid} has not stopped after {} s; its log is in {}",
+                limit.as_secs(),
+                dir.join("log").display()
+            ),
         }
     }
 
@@ -110,7 +118,12 @@ impl State {
 }
 
 fn open(path: &Path) -> Result<std::fs::File> {
-    let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = fs_err::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     Ok(file.into_parts().0)
 }
 
@@ -129,7 +142,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = State::lock(dir.path()).unwrap();
         let error = State::lock(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
+        assert!(
+            error.contains("in use") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
         drop(first);
         State::lock(dir.path()).unwrap();
     }

@@ -76,19 +76,20 @@ pub(super) fn run(
     host: Host,
     args: &Args,
     state: &State,
-    signals: Signals,
+    signals: &Signals,
     announce: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (sender, events) = mpsc::channel();
-    let signal_sender = sender.clone();
+    let (signal_sender, set) = (sender.clone(), signals.0);
     std::thread::spawn(move || {
-        while let Ok(signal) = signals.0.wait() {
+        while let Ok(signal) = set.wait() {
             if signal_sender.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }
     });
-    let mut crew = Crew { host, args, state, sender, running: HashMap::new(), delays: HashMap::new() };
+    let mut crew =
+        Crew { host, args, state, sender, running: HashMap::new(), delays: HashMap::new() };
     let result = crew.work(&events, announce);
     crew.stop(&events);
     result
@@ -109,7 +110,11 @@ struct Running {
 }
 
 impl Crew<'_> {
-    fn work(&mut self, events: &Receiver<Event>, announce: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn work(
+        &mut self,
+        events: &Receiver<Event>,
+        announce: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         for service in SERVICES {
             self.start(service)?;
         }
@@ -139,7 +144,11 @@ impl Crew<'_> {
                 Ok(Event::Exited(service, pid, status)) if self.is(service, pid) => {
                     let delay = self.delay(service);
                     if announce.is_some() && service != Service::Provider && delay > DELAY.0 * 8 {
-                        bail!("{} keeps ending ({status}); see {}", service.name(), self.host.log(service.name()).display());
+                        bail!(
+                            "{} keeps ending ({status}); see {}",
+                            service.name(),
+                            self.host.log(service.name()).display()
+                        );
                     }
                     eprintln!(
                         "{} ended ({status}), restart in {} ms; its log is {}",
@@ -155,7 +164,11 @@ impl Crew<'_> {
             if announce.is_some() && self.answers() {
                 announce.take().expect("it is there")()?;
             } else if announce.is_some() && begun.elapsed() > READY_LIMIT {
-                bail!("nothing answers after {} s; see {}", READY_LIMIT.as_secs(), self.state.dir().join("log").display());
+                bail!(
+                    "nothing answers after {} s; see {}",
+                    READY_LIMIT.as_secs(),
+                    self.state.dir().join("log").display()
+                );
             }
         }
     }
@@ -169,7 +182,10 @@ impl Crew<'_> {
             Service::Gateway => self.gateway()?,
         };
         // Ctrl-C on the terminal is for this process alone: it stops the others in order.
-        let mut child = command.process_group(0).spawn().with_context(|| format!("starting {}", service.name()))?;
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", service.name()))?;
         self.running.insert(service, Running { pid: child.id(), since: Instant::now() });
         let sender = self.sender.clone();
         std::thread::spawn(move || wait(&mut child, service, &sender));
@@ -246,7 +262,11 @@ impl Crew<'_> {
                     }
                     Ok(Event::Signal(_)) => break 'services,
                     Err(_) => {
-                        eprintln!("{} does not stop: killed after {} s", service.name(), service.stop_limit().as_secs());
+                        eprintln!(
+                            "{} does not stop: killed after {} s",
+                            service.name(),
+                            service.stop_limit().as_secs()
+                        );
                         signal(pid, Signal::SIGKILL);
                         break;
                     }

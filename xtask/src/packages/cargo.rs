@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::{children, workspace};
 
 /// Crates whose programs `dev` and the tests run.
-const PROGRAMS: &[&str] = &["function-watchdog", "gateway", "provider"];
+pub(crate) const PROGRAMS: &[&str] = &["function-watchdog", "gateway", "provider"];
 
 /// How programs are compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,6 @@ pub(crate) enum Profile {
     #[default]
     Dev,
     /// As benches are.
-    #[allow(dead_code, reason = "for `cargo xtask bench`")]
     Bench,
 }
 
@@ -39,12 +38,12 @@ impl Profile {
     }
 }
 
-/// Compiles our programs and returns the folder that holds them.
-pub(crate) fn build(profile: Profile, progress: &Progress) -> Result<PathBuf> {
-    let step = progress.step("programs", "compiling provider, gateway and function-watchdog");
+/// Compiles programs of ours and returns the folder that holds them.
+pub(crate) fn build(programs: &[&str], profile: Profile, progress: &Progress) -> Result<PathBuf> {
+    let step = progress.step("programs", &format!("compiling {}", programs.join(", ")));
     let mut command = workspace::cargo();
     command.args(["build", "--bins", "--profile", profile.name(), "--target", workspace::TARGET]);
-    for program in PROGRAMS {
+    for program in programs {
         command.args(["--package", program]);
     }
     children::lines(&mut command, |line| step.say(line.trim()))?;

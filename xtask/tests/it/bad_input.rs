@@ -69,7 +69,8 @@ fn paths_that_leave_the_folder_and_bodies_over_the_limit_are_refused() {
     let machine = Machine::start();
     machine.create("a");
     std::os::unix::fs::symlink("/etc", machine.file("a", "out")).unwrap();
-    for path in ["..%2f..%2fetc%2fpasswd", "%2e%2e/x", ".git", ".git/config", "out/passwd", "a%00b"] {
+    for path in ["..%2f..%2fetc%2fpasswd", "%2e%2e/x", ".git", ".git/config", "out/passwd", "a%00b"]
+    {
         let answer = machine.put(&format!("/v1/functions/a/files/{path}"), b"x");
         assert!((400..500).contains(&answer.status), "{path}: {} {}", answer.status, answer.body);
     }
@@ -83,7 +84,8 @@ fn paths_that_leave_the_folder_and_bodies_over_the_limit_are_refused() {
     assert!(answer.status == 413 || answer.status == 0, "{} {}", answer.status, answer.body);
     assert!(!machine.file("a", "large.bin").exists());
 
-    let answer = machine.put("/v1/functions/a/files/handler.py", handler("through the API").as_bytes());
+    let answer =
+        machine.put("/v1/functions/a/files/handler.py", handler("through the API").as_bytes());
     assert!(matches!(answer.status, 200..=204), "{}", answer.body);
     machine.wait("it is live", || machine.call("a").body == "through the API");
 }
@@ -107,10 +109,14 @@ fn a_folder_deleted_while_live_is_told_and_the_function_goes_on() {
 #[test]
 fn wrong_passwords_and_other_origins_get_nowhere() {
     let machine = Machine::start();
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let url = format!("{}/v1/functions", machine.addresses.console);
     assert_eq!(agent.get(&url).call().unwrap().status(), 401);
-    assert_eq!(agent.get(&url).header("authorization", "Basic YWRtaW46eA==").call().unwrap().status(), 401);
+    assert_eq!(
+        agent.get(&url).header("authorization", "Basic YWRtaW46eA==").call().unwrap().status(),
+        401
+    );
     let foreign = agent
         .post(&url)
         .header("authorization", machine.authorization())
@@ -120,7 +126,10 @@ fn wrong_passwords_and_other_origins_get_nowhere() {
     assert_eq!(foreign.status(), 403);
     // The provider's own routes are not to be had through either door.
     for origin in [&machine.addresses.url, &machine.addresses.console] {
-        let answer = agent.get(format!("{origin}/routes")).header("authorization", machine.authorization()).call();
+        let answer = agent
+            .get(format!("{origin}/routes"))
+            .header("authorization", machine.authorization())
+            .call();
         assert_eq!(answer.unwrap().status(), 404);
     }
 }
@@ -133,7 +142,10 @@ fn a_port_in_use_and_a_folder_without_a_machine_are_named() {
     let state = state.path().to_str().unwrap();
     let output = xtask(&["dev", "--json", "--yes", "--state", state, "--port", &port]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains(&port) && error.contains("--port"), "{error}");
+    assert!(
+        !output.status.success() && error.contains(&port) && error.contains("--port"),
+        "{error}"
+    );
     let output = xtask(&["stop", "--state", state]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("no machine runs"), "{output:?}");
 }

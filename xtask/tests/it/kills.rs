@@ -59,9 +59,20 @@ fn a_daemon_killed_during_a_commit_costs_no_work() {
         // committing again leads to a revision.
         let last = answer.body.lines().last().unwrap_or_default().to_owned();
         if !last.contains("\"done\"") {
-            assert!(last.contains("\"failed\"") || answer.status >= 400, "{} {}", answer.status, answer.body);
+            assert!(
+                last.contains("\"failed\"") || answer.status >= 400,
+                "{} {}",
+                answer.status,
+                answer.body
+            );
             machine.wait("the commit can be made", || {
-                machine.try_commit("a", &text).body.lines().last().unwrap_or_default().contains("\"done\"")
+                machine
+                    .try_commit("a", &text)
+                    .body
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .contains("\"done\"")
             });
         }
         let revisions = machine.revisions("a");

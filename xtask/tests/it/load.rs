@@ -21,7 +21,10 @@ fn under_load(machine: &Machine, name: &str, work: impl FnOnce()) -> usize {
                     while !stop.load(Ordering::Relaxed) {
                         let answer = machine.call(name);
                         if answer.status != 200 {
-                            return Err(format!("{} {} {:?}", answer.status, answer.body, answer.headers));
+                            return Err(format!(
+                                "{} {} {:?}",
+                                answer.status, answer.body, answer.headers
+                            ));
                         }
                         calls.fetch_add(1, Ordering::Relaxed);
                     }
@@ -62,7 +65,8 @@ fn no_call_fails_during_a_broken_save_or_while_a_file_is_typed_in_small_writes()
     machine.create("typed");
     machine.save("typed", "before");
     under_load(&machine, "typed", || {
-        fs_err::write(machine.file("typed", "handler.py"), "import nothing_of_that_name\n").unwrap();
+        fs_err::write(machine.file("typed", "handler.py"), "import nothing_of_that_name\n")
+            .unwrap();
         machine.wait_for_state("typed", State::Degraded);
 
         // One writer that keeps the file open, as an editor that saves in place does.

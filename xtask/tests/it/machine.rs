@@ -62,12 +62,20 @@ impl Machine {
         // Machines of several tests run at once: each has a bridge and a subnet of its own.
         let own = port % 200 + 20;
         let output = xtask(&[
-            "dev", "--detach", "--json", "--yes",
-            "--state", state.to_str().unwrap(),
-            "--port", &port.to_string(),
-            "--console-port", &console.to_string(),
-            "--bridge", &format!("inplt{port}"),
-            "--subnet", &format!("10.{own}.0.0/16"),
+            "dev",
+            "--detach",
+            "--json",
+            "--yes",
+            "--state",
+            state.to_str().unwrap(),
+            "--port",
+            &port.to_string(),
+            "--console-port",
+            &console.to_string(),
+            "--bridge",
+            &format!("inplt{port}"),
+            "--subnet",
+            &format!("10.{own}.0.0/16"),
         ]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let addresses = serde_json::from_slice(&output.stdout).unwrap();
@@ -100,9 +108,9 @@ impl Machine {
 
     /// A call of a function, with a body that is streamed.
     #[track_caller]
-    pub(crate) fn send(&self, path: &str, body: impl Read) -> Answer {
+    pub(crate) fn send(&self, path: &str, body: impl Read + 'static) -> Answer {
         let request = self.agent.post(format!("{}/function/{path}", self.addresses.url));
-        read(request.send(ureq::SendBody::from_owned_reader(Box::leak(Box::new(body_of(body))))))
+        read(request.send(ureq::SendBody::from_owned_reader(body)))
     }
 
     /// A request to the console origin, logged in.
@@ -136,7 +144,11 @@ impl Machine {
     /// A new function from the Python template, answering.
     #[track_caller]
     pub(crate) fn create(&self, name: &str) {
-        let answer = self.api("POST", "/v1/functions", Some(json!({"name": name, "template": "python3-http"})));
+        let answer = self.api(
+            "POST",
+            "/v1/functions",
+            Some(json!({"name": name, "template": "python3-http"})),
+        );
         assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, answer.body);
         self.wait("the new function answers", || self.call(name).status == 200);
     }
@@ -174,12 +186,20 @@ impl Machine {
 
     #[track_caller]
     pub(crate) fn try_commit(&self, name: &str, message: &str) -> Answer {
-        self.api("POST", &format!("/v1/functions/{name}/commit?wait=true"), Some(json!({"message": message})))
+        self.api(
+            "POST",
+            &format!("/v1/functions/{name}/commit?wait=true"),
+            Some(json!({"message": message})),
+        )
     }
 
     #[track_caller]
     pub(crate) fn roll_back(&self, name: &str, revision: u64) -> Answer {
-        self.api("POST", &format!("/v1/functions/{name}/rollback"), Some(json!({"revision": revision})))
+        self.api(
+            "POST",
+            &format!("/v1/functions/{name}/rollback"),
+            Some(json!({"revision": revision})),
+        )
     }
 
     #[track_caller]
@@ -205,7 +225,9 @@ impl Machine {
         let state = self.addresses.state.as_bytes();
         let mut pids = Vec::new();
         for entry in fs_err::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             let Ok(line) = fs_err::read(entry.path().join("cmdline")) else { continue };
             let name = line.split(|byte| *byte == 0).next().unwrap_or_default();
             let ends = name.ends_with(format!("/{program}").as_bytes());
@@ -225,7 +247,9 @@ impl Machine {
             let pid = nix::unistd::Pid::from_raw(*pid);
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
-        self.wait(&format!("{program} is back"), || self.pids(program).iter().any(|pid| !old.contains(pid)));
+        self.wait(&format!("{program} is back"), || {
+            self.pids(program).iter().any(|pid| !old.contains(pid))
+        });
     }
 
     fn logs(&self) -> String {
@@ -234,7 +258,10 @@ impl Machine {
             let path = self.state().join(format!("log/{name}.log"));
             let log = fs_err::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().rev().take(25).collect();
-            text += &format!("--- {name}\n{}\n", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            text += &format!(
+                "--- {name}\n{}\n",
+                lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         text
     }
@@ -248,20 +275,25 @@ impl Drop for Machine {
 
 /// Code that answers a text.
 pub(crate) fn handler(text: &str) -> String {
-    format!("def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{text}\"}}\n")
-}
-
-fn body_of(body: impl Read) -> impl Read {
-    body
+    format!(
+        "def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{text}\"}}\n"
+    )
 }
 
 #[track_caller]
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let mut response = match response {
         Ok(response) => response,
-        Err(error) => return Answer { status: 0, body: error.to_string(), headers: Default::default() },
+        Err(error) => {
+            return Answer { status: 0, body: error.to_string(), headers: Default::default() };
+        }
     };
-    let body = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap_or_else(|error| error.to_string());
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(64 << 20)
+        .read_to_string()
+        .unwrap_or_else(|error| error.to_string());
     Answer { status: response.status().as_u16(), body, headers: response.headers().clone() }
 }
 

@@ -35,7 +35,10 @@ fn edited_in_place_live_at_once_committed_and_rolled_back() {
     let answer = machine.roll_back("hello", 1);
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(machine.call("hello").body, "first");
-    assert_eq!(fs_err::read_to_string(machine.file("hello", "handler.py")).unwrap(), handler("first"));
+    assert_eq!(
+        fs_err::read_to_string(machine.file("hello", "handler.py")).unwrap(),
+        handler("first")
+    );
     let kept = answer.json()["kept"].as_str().expect("what was typed is kept").to_owned();
     let typed = git(&machine, &["show", &format!("{kept}:handler.py")]);
     assert_eq!(typed, handler("not committed"));
@@ -43,7 +46,8 @@ fn edited_in_place_live_at_once_committed_and_rolled_back() {
     // And forward again.
     assert_eq!(machine.roll_back("hello", 2).status, 200);
     assert_eq!(machine.call("hello").body, "second");
-    let numbers: Vec<u64> = machine.revisions("hello").iter().map(|revision| revision.number).collect();
+    let numbers: Vec<u64> =
+        machine.revisions("hello").iter().map(|revision| revision.number).collect();
     assert_eq!(numbers.len(), 2, "{numbers:?}");
 }
 
@@ -53,7 +57,20 @@ fn a_plain_git_commit_in_the_folder_becomes_a_revision() {
     machine.create("plain");
     machine.save("plain", "by hand");
     git_in(&machine, "plain", &["add", "--all"]);
-    git_in(&machine, "plain", &["-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "-q", "-m", "from a terminal"]);
+    git_in(
+        &machine,
+        "plain",
+        &[
+            "-c",
+            "user.name=A",
+            "-c",
+            "user.email=a@localhost",
+            "commit",
+            "-q",
+            "-m",
+            "from a terminal",
+        ],
+    );
     machine.wait("the commit is a revision", || !machine.revisions("plain").is_empty());
     assert_eq!(machine.revisions("plain")[0].message.trim(), "from a terminal");
 }
@@ -70,7 +87,8 @@ fn a_broken_save_never_takes_the_function_down_not_even_over_a_restart() {
     assert_eq!(machine.call("sturdy").body, "good");
 
     machine.kill("provider");
-    machine.wait("the API is back", || machine.api("GET", "/v1/functions/sturdy", None).status == 200);
+    machine
+        .wait("the API is back", || machine.api("GET", "/v1/functions/sturdy", None).status == 200);
     assert_eq!(machine.call("sturdy").body, "good");
 
     machine.save("sturdy", "mended");
@@ -124,12 +142,17 @@ fn a_removed_function_is_in_the_trash_and_comes_back_with_its_history() {
 fn the_same_function_is_seen_through_the_openfaas_api() {
     let machine = Machine::start();
     machine.create("seen");
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let url = format!("{}/system/functions", machine.addresses.url);
     assert_eq!(agent.get(&url).call().unwrap().status(), 401);
-    let mut answer = agent.get(&url).header("authorization", machine.authorization()).call().unwrap();
+    let mut answer =
+        agent.get(&url).header("authorization", machine.authorization()).call().unwrap();
     let list: serde_json::Value = answer.body_mut().read_json().unwrap();
-    assert_eq!((list[0]["name"].as_str(), list[0]["namespace"].as_str()), (Some("seen"), Some("openfaas-fn")));
+    assert_eq!(
+        (list[0]["name"].as_str(), list[0]["namespace"].as_str()),
+        (Some("seen"), Some("openfaas-fn"))
+    );
     assert_eq!(list[0]["availableReplicas"], 1);
 }
 
