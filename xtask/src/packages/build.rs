@@ -34,7 +34,7 @@ pub(crate) fn prepare(options: &Options) -> Result<Prepared> {
     let progress = Progress::new();
     let cache = Cache::open(&progress)?;
     let packages = all()?;
-    let parts = make(&cache, &packages, options, &progress)?;
+    let parts = make(&cache, &packages, cargo::PROGRAMS, options, &progress)?;
     let tools = tools::gather(&cache, &packages, &parts.built, &parts.unpacked)?;
     let bases = gather_bases(&cache, &packages, &parts, &progress)?;
     cache.trim()?;
@@ -51,7 +51,8 @@ pub(crate) fn image(name: &str, options: &Options) -> Result<(PathBuf, String)> 
         anyhow!("no package `{name}` below images/ (there are: {})", names.join(", "))
     })?;
     let cache = Cache::open(&progress)?;
-    let parts = make(&cache, std::slice::from_ref(package), options, &progress)?;
+    let programs: Vec<_> = package.programs().collect();
+    let parts = make(&cache, std::slice::from_ref(package), &programs, options, &progress)?;
     let layout = layout(&cache, package, &parts, &progress)?;
     let full_name = oci::full_name(&layout)?;
     Ok((layout, full_name))
@@ -85,11 +86,10 @@ pub(crate) fn relock(newest: bool) -> Result<bool> {
 fn make(
     cache: &Cache,
     packages: &[Package],
+    programs: &[&str],
     options: &Options,
     progress: &Progress,
 ) -> Result<Parts> {
-    let wants_programs = packages.len() > 1
-        || packages.iter().any(|it| it.steps.iter().any(|step| matches!(step, Step::Cargo(_))));
     std::thread::scope(|scope| {
         let mut builds = Vec::new();
         for package in packages {
@@ -102,8 +102,8 @@ fn make(
                 }
             }
         }
-        let programs =
-            wants_programs.then(|| scope.spawn(|| cargo::build(options.profile, progress)));
+        let programs = (!programs.is_empty())
+            .then(|| scope.spawn(|| cargo::build(programs, options.profile, progress)));
         let unpacked = unpack(cache, packages, options, progress);
         let mut failures = Vec::new();
         let mut built = BTreeMap::new();

@@ -112,6 +112,7 @@ impl Cache {
         let path = self.path(kind, name, key);
         fs::create_dir_all(path.parent().expect("an entry has a parent"))?;
         fs::rename(&new, &path)?;
+        touch(&path);
         Ok(path)
     }
 

@@ -110,7 +110,9 @@ impl Lock {
         text += "# Go modules have theirs in pkg/*/go.sum, crates in Cargo.lock.\n";
         let list = |items: &[String]| format!("[{}]", items.join(", "));
         let pins = |text: &mut String, title: &str, pins: &BTreeMap<String, Pin>| {
-            *text += title;
+            if !pins.is_empty() {
+                *text += title;
+            }
             for (name, pin) in pins {
                 writeln!(
                     text,
@@ -121,7 +123,9 @@ impl Lock {
             }
         };
         writeln!(text, "suite: {}", self.suite).ok();
-        text += "packages:\n";
+        if !self.packages.is_empty() {
+            text += "packages:\n";
+        }
         for (name, closure) in &self.packages {
             writeln!(text, "  {name}:").ok();
             writeln!(text, "    asked: {}", list(&closure.asked)).ok();
@@ -180,8 +184,11 @@ mod tests {
     fn a_written_lock_reads_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock.yml");
-        lock().save(&path).unwrap();
-        assert_eq!(Lock::load(&path).unwrap(), lock());
+        let empty = Lock { packages: BTreeMap::new(), debs: BTreeMap::new(), wheels: BTreeMap::new(), ..lock() };
+        for lock in [lock(), empty] {
+            lock.save(&path).unwrap();
+            assert_eq!(Lock::load(&path).unwrap(), lock);
+        }
     }
 
     #[test]

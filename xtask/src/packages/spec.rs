@@ -37,6 +37,14 @@ impl Package {
             _ => None,
         })
     }
+
+    /// The crates of this workspace that it holds programs of.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Cargo(cargo) => Some(cargo.package.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// One entry of `rootfs:`.

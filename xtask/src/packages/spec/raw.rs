@@ -147,9 +147,10 @@ fn describe(error: &Error) -> String {
         Error::SerdeUnknownVariant { variant, expected, .. } => unknown("word", variant, expected),
         Error::SerdeMissingField { field, .. } => format!("key `{field}` is missing"),
         other => {
-            // The library puts its own words about the place on further lines.
+            // The library names the place again behind its message.
             let text = other.to_string();
-            text.lines().next().unwrap_or_default().to_owned()
+            let message = text.lines().next().unwrap_or_default();
+            message.split(" at line ").next().unwrap_or_default().to_owned()
         }
     }
 }
@@ -266,6 +267,7 @@ mod tests {
             "image: x\nrootfs:\n  - dep: {packages: [crun]}\n",
             "build.yml:3:5: unknown word `dep`; did you mean `deb`? (known: deb, go, cargo, files)",
         );
+        check_mistake("image: x\nrootfs:\n", "build.yml:2:7: expected sequence start");
         check_mistake("rootfs: []\n", "build.yml:1:1: key `image` is missing");
         check_mistake(
             "image: Big Name\nrootfs: []\n",
