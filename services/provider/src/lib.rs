@@ -7,3 +7,9 @@
 
 pub mod machine;
 pub mod network;
+pub mod folder;
+pub mod git;
+pub mod store;
+pub mod sys;
+pub mod versions;
+pub mod watch;
