@@ -61,6 +61,20 @@ pub(crate) fn lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result
     check(command, wait(child)?, &tail)
 }
 
+/// Runs a command to its end; whether it ended well, and all that it wrote, in order.
+pub(crate) fn transcript(command: &mut Command) -> Result<(bool, String)> {
+    let (mut reader, writer) = std::io::pipe().context("making a pipe")?;
+    command.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
+    let child = spawn(command)?;
+    // The command holds the pipe's other end, too; ours must go, or reading never ends.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bytes = Vec::new();
+    let read = reader.read_to_end(&mut bytes);
+    let status = wait(child)?;
+    read.with_context(|| format!("reading the output of {}", name(command)))?;
+    Ok((status.success(), String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Runs a command to its end with our own standard output and error.
 pub(crate) fn inherit(command: &mut Command) -> Result<ExitStatus> {
     wait(spawn(command)?)

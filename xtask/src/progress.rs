@@ -3,6 +3,7 @@
 //! Everything goes to standard error, so that standard output stays for results.
 
 use std::io::IsTerminal as _;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,11 +14,14 @@ pub(crate) struct Progress {
     bars: Option<MultiProgress>,
 }
 
+/// The one set of bars of this process: two would write over each other.
+static BARS: LazyLock<Option<MultiProgress>> =
+    LazyLock::new(|| std::io::stderr().is_terminal().then(MultiProgress::new));
+
 impl Progress {
     /// Bars if standard error is a terminal, lines otherwise.
     pub(crate) fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Self { bars: terminal.then(MultiProgress::new) }
+        Self { bars: BARS.clone() }
     }
 
     /// Starts a step. Elsewhere than on a terminal it prints a line now and one at its end.

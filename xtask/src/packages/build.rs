@@ -68,7 +68,7 @@ pub(crate) fn relock(newest: bool) -> Result<bool> {
     let packages = all()?;
     let named: Vec<_> = packages.iter().map(|it| it.name.clone()).collect();
     lock.packages.retain(|name, _| named.contains(name));
-    let apt = deb::Apt::new(cache.state("apt")?, &lock.suite);
+    let apt = deb::Apt::new(&cache.state("apt")?, &lock.suite);
     deb::answer(&apt, &mut lock, &packages.iter().collect::<Vec<_>>(), newest, &progress)?;
     if newest {
         lock.wheels.clear();

@@ -39,7 +39,7 @@ pub(crate) fn provide(
     locked: bool,
     progress: &Progress,
 ) -> Result<BTreeMap<String, Unpacked>> {
-    let apt = Apt::new(cache.state("apt")?, &lock.suite);
+    let apt = Apt::new(&cache.state("apt")?, &lock.suite);
     let unanswered: Vec<_> = packages
         .iter()
         .copied()

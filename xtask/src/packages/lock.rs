@@ -184,7 +184,12 @@ mod tests {
     fn a_written_lock_reads_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock.yml");
-        let empty = Lock { packages: BTreeMap::new(), debs: BTreeMap::new(), wheels: BTreeMap::new(), ..lock() };
+        let empty = Lock {
+            packages: BTreeMap::new(),
+            debs: BTreeMap::new(),
+            wheels: BTreeMap::new(),
+            ..lock()
+        };
         for lock in [lock(), empty] {
             lock.save(&path).unwrap();
             assert_eq!(Lock::load(&path).unwrap(), lock);

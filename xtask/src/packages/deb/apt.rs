@@ -28,7 +28,7 @@ pub(crate) struct Apt {
 
 impl Apt {
     /// apt for `suite`, with its state in `dir`. Nothing is done until it is needed.
-    pub(crate) fn new(dir: PathBuf, suite: &str) -> Self {
+    pub(crate) fn new(dir: &Path, suite: &str) -> Self {
         Self { dir: dir.join(suite), suite: suite.to_owned(), updated: Cell::new(false) }
     }
 

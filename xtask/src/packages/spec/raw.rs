@@ -295,7 +295,7 @@ mod tests {
         );
         check_mistake(
             "image: x\nrootfs:\n  - deb: {packages: [a], finish: [pyton-bytecode]}\n",
-            "build.yml:3:36: unknown word `pyton-bytecode`; did you mean `python-bytecode`? (known: busybox, certificates, python-bytecode)",
+            "build.yml:3:35: unknown word `pyton-bytecode`; did you mean `python-bytecode`? (known: busybox, certificates, python-bytecode)",
         );
     }
 
