@@ -82,19 +82,20 @@ impl Client {
     /// `limit`, since a socket gives no sign of when it will be listened on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with the last attempt's reason when `limit` is over.
+    /// [`Error::Unavailable`] with the last attempt's reason when `limit` is over,
+    /// [`Error::DeadlineExceeded`] when containerd is there but hangs.
     pub async fn wait_ready(&self, limit: Duration) -> Result<String> {
         let end = Instant::now() + limit;
         let mut pause = RETRY.0;
         loop {
-            match self.version().await {
-                Ok(version) => return Ok(version),
-                Err(error) if !error.is_unavailable() || Instant::now() + pause > end => {
-                    return Err(error);
+            let left = end.saturating_duration_since(Instant::now());
+            match self.ask_version(left.min(CALL_LIMIT)).await {
+                Err(error) if error.is_unavailable() && Instant::now() + pause < end => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
                 }
-                Err(_) => tokio::time::sleep(pause).await,
+                result => return result,
             }
-            pause = (pause * 2).min(RETRY.1);
         }
     }
 
@@ -103,10 +104,12 @@ impl Client {
     /// # Errors
     /// [`Error::Unavailable`] when it does not answer.
     pub async fn version(&self) -> Result<String> {
-        let answer = op("asking for the version of", "containerd")
-            .run(self.version_rpc().version(()))
-            .await?;
-        Ok(answer.version)
+        self.ask_version(CALL_LIMIT).await
+    }
+
+    async fn ask_version(&self, limit: Duration) -> Result<String> {
+        let op = op("asking for the version of", "containerd").within(limit);
+        Ok(op.run(self.version_rpc().version(())).await?.version)
     }
 
     /// The same connection, with `lease` on every request. Only [`crate::Lease`] uses it.

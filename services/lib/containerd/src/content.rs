@@ -71,7 +71,7 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Sets labels of a blob, and leaves its other labels alone. An empty value removes a label.
+    /// Sets labels of a blob, and leaves its other labels alone.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the blob is not there.
@@ -147,7 +147,13 @@ impl Lease {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
         let (sender, receiver) = mpsc::channel(2);
-        let send = write.send(reader, labels, sender);
+        let send = async {
+            match write.send(reader, labels, sender).await {
+                // All is said; how it went, only containerd knows.
+                Ok(()) => std::future::pending().await,
+                Err(error) => error,
+            }
+        };
         let receive = async {
             let mut rpc = self.client().content_rpc();
             let mut answers = write.op.run(rpc.write(ReceiverStream::new(receiver))).await?;
@@ -159,10 +165,10 @@ impl Lease {
             }
             Err(write.op.error(&Status::aborted("the stream ended before the commit")))
         };
-        let (sent, received) = tokio::join!(send, receive);
-        // A reader that failed is the cause of whatever containerd says after it.
-        sent?;
-        received
+        tokio::select! {
+            error = send => Err(error),
+            received = receive => received,
+        }
     }
 }
 
@@ -176,8 +182,8 @@ struct Write<'a> {
 }
 
 impl Write<'_> {
-    /// Sends the reader's bytes, then the commit. Ends early, without an error of its own, when
-    /// nobody listens any more: the listener then has the reason.
+    /// Sends the reader's bytes, then the commit. Fails only when the reader does: when nobody
+    /// takes them any more, containerd's answer tells why.
     async fn send(
         &self,
         mut reader: impl AsyncRead + Unpin,

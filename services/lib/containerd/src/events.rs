@@ -65,12 +65,8 @@ pub enum Event {
         /// Identifier of its container.
         container: String,
     },
-    /// A task was deleted.
-    TaskDeleted {
-        /// Identifier of its container.
-        container: String,
-    },
-    /// Any other: images, containers, snapshots, content.
+    /// Any other: images, containers, snapshots, content. The deletion of a task is among them,
+    /// because it is not to be relied on: the shim ends while it is still on its way.
     Other {
         /// What kind, for example `/images/create`.
         topic: String,
@@ -271,14 +267,6 @@ fn typed(topic: &str, bytes: &[u8]) -> Option<Event> {
         "/tasks/resumed" => {
             Event::TaskResumed { container: wire::TaskResumed::decode(bytes).ok()?.container_id }
         }
-        "/tasks/delete" => {
-            let it = wire::TaskDelete::decode(bytes).ok()?;
-            // A process that exec started has a name of its own here.
-            if !it.id.is_empty() && it.id != it.container_id {
-                return None;
-            }
-            Event::TaskDeleted { container: it.container_id }
-        }
         _ => return None,
     })
 }
@@ -316,11 +304,5 @@ mod tests {
     fn what_is_not_known_keeps_its_topic() {
         let other = |topic: &str| Event::Other { topic: topic.to_owned() };
         check("/images/create", &exit("c"), &other("/images/create"));
-        let exec = wire::TaskDelete {
-            container_id: "c".to_owned(),
-            id: "e".to_owned(),
-            ..Default::default()
-        };
-        check("/tasks/delete", &exec, &other("/tasks/delete"));
     }
 }

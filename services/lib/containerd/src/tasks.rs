@@ -140,7 +140,8 @@ impl Client {
         self.kill(container, "", signal).await
     }
 
-    /// Freezes all processes of the task.
+    /// Freezes all processes of the task. crun does not wait for the kernel: the last one may
+    /// stand still a moment after this returns.
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Failed`](crate::Error::Failed) when

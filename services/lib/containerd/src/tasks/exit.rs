@@ -30,7 +30,8 @@ pub struct Exit {
 #[must_use = "a dropped `Exiting` no longer waits"]
 pub struct Exiting {
     container: String,
-    waiting: JoinHandle<Result<Exit>>,
+    /// None once it has given its result.
+    waiting: Option<JoinHandle<Result<Exit>>>,
 }
 
 impl Exit {
@@ -48,10 +49,10 @@ impl Exiting {
         let (client, container, exec) = (client.clone(), container.to_owned(), exec.to_owned());
         let name = container.clone();
         let waiting = tokio::spawn(async move { wait(&client, &container, &exec).await });
-        Self { container: name, waiting }
+        Self { container: name, waiting: Some(waiting) }
     }
 
-    /// Waits at most `limit` for the exit; it can be called again.
+    /// Waits at most `limit` for the exit; after a [`Error::DeadlineExceeded`] it can be called again.
     ///
     /// # Errors
     /// [`Error::DeadlineExceeded`] after `limit`; [`Error::NotFound`] when the process was deleted
@@ -69,16 +70,23 @@ impl Future for Exiting {
     type Output = Result<Exit>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = std::task::ready!(Pin::new(&mut self.waiting).poll(context));
-        Poll::Ready(result.unwrap_or_else(|_| {
-            Err(Error::invalid(format!("waiting for task of {}", self.container), "was cancelled"))
+        let Some(waiting) = &mut self.waiting else {
+            // As other futures do that have given their result.
+            return Poll::Pending;
+        };
+        let result = std::task::ready!(Pin::new(waiting).poll(context));
+        self.waiting = None;
+        Poll::Ready(result.unwrap_or_else(|error| {
+            Err(Error::invalid(format!("{OPERATION} `{}`", self.container), error.to_string()))
         }))
     }
 }
 
 impl Drop for Exiting {
     fn drop(&mut self) {
-        self.waiting.abort();
+        if let Some(waiting) = &self.waiting {
+            waiting.abort();
+        }
     }
 }
 

@@ -1,28 +1,40 @@
 //! Events, and what stays when containerd is killed.
 
 use containerd::events::{Event, Events};
-use containerd::tasks::{SIGKILL, TaskStatus};
+use containerd::tasks::{Output, SIGKILL, TaskStatus};
 use nix::sys::signal::Signal;
 use testkit::Daemon;
 
-use crate::support::{IMAGE, LIMIT, Rig, eventually};
+use crate::support::{IMAGE, LIMIT, Rig, eventually, process};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_life_of_a_task_is_told_in_order() {
+async fn what_a_task_does_is_told_in_order() {
     let rig = Rig::start();
     let image = rig.image().await;
     let mut events = rig.client.events(&["^/tasks/"]);
     assert_eq!(next(&mut events).await, Event::Connected);
-    let started = rig.run(&image, "one", &["sh", "-c", "exit 4"]).await;
-    let pid = started.pid;
-    started.exit.await.unwrap();
-    rig.client.cleanup("one", LIMIT).await.unwrap();
+    let mut task = rig.run(&image, "one", &["sleep", "1000"]).await;
+    rig.client.pause_task("one").await.unwrap();
+    rig.client.resume_task("one").await.unwrap();
+    let (command, null) = (process(&["sh", "-c", "exit 4"]), Output::Null);
+    let exec = rig.client.exec("one", "e1", &command, &null, &null).await.unwrap();
+    let exec_pid = exec.pid;
+    exec.exit.await.unwrap();
+    rig.client.kill_task("one", SIGKILL).await.unwrap();
+    task.exit.within(LIMIT).await.unwrap();
+
     let container = || "one".to_owned();
+    let other = |topic: &str| Event::Other { topic: topic.to_owned() };
+    let exec = Some("e1".to_owned());
     for expected in [
-        Event::TaskCreated { container: container(), pid },
-        Event::TaskStarted { container: container(), pid },
-        Event::TaskExited { container: container(), exec: None, pid, status: 4 },
-        Event::TaskDeleted { container: container() },
+        Event::TaskCreated { container: container(), pid: task.pid },
+        Event::TaskStarted { container: container(), pid: task.pid },
+        Event::TaskPaused { container: container() },
+        Event::TaskResumed { container: container() },
+        other("/tasks/exec-added"),
+        other("/tasks/exec-started"),
+        Event::TaskExited { container: container(), exec, pid: exec_pid, status: 4 },
+        Event::TaskExited { container: container(), exec: None, pid: task.pid, status: 137 },
     ] {
         assert_eq!(next(&mut events).await, expected);
     }

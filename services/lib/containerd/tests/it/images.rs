@@ -5,6 +5,9 @@ use std::sync::Mutex;
 
 use containerd::Error;
 use containerd::images::{Progress, Reclaim};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::Daemon;
 
 use crate::support::{IMAGE, LIMIT, Rig, write_layout};
 
@@ -98,6 +101,27 @@ async fn two_at_once_import_and_unpack_the_same_image() {
         rig.client.snapshots(&[]).await.unwrap().into_iter().map(|it| it.name).collect();
     assert_eq!(left.len(), 2, "extracts are left: {left:?}");
     assert!(left.contains(&top));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_loses_containerd_says_so_and_can_be_repeated() {
+    let mut rig = Rig::start();
+    let layout = rig.layout("layout");
+    let pid = rig.host.pid(Daemon::Containerd).unwrap();
+    let pid = Pid::from_raw(pid.try_into().unwrap());
+    // In the middle: the first piece of the first layer has been taken.
+    let once = std::sync::Once::new();
+    let kill_it = |_| once.call_once(|| kill(pid, Signal::SIGKILL).unwrap());
+    let error = rig.client.import_layout(&layout, kill_it).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+
+    rig.host.stop_daemon(Daemon::Containerd, Signal::SIGKILL).unwrap();
+    rig.host.start_daemon(Daemon::Containerd).unwrap();
+    rig.client.wait_ready(LIMIT).await.unwrap();
+    assert!(rig.client.image(IMAGE).await.unwrap_err().is_not_found());
+    let image = rig.image().await;
+    let (status, output) = rig.run_to_end(&image, "after", &["cat", "/etc/marker"]).await;
+    assert_eq!((status, output.as_str()), (0, "from the image\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
