@@ -26,6 +26,7 @@ import sys
 import traceback
 import types
 import urllib.parse
+from http.client import responses
 
 from waitress import create_server, wasyncore
 
@@ -204,9 +205,11 @@ def header(name, value):
 
 
 def status_line(status):
-    """Accepts 404, "404" and "404 Not Found"; WSGI wants a reason, HTTP/1.1 does not read it."""
+    """Accepts 404, "404" and "404 Not Found"."""
     text = str(status)
-    return text if " " in text else f"{int(text)} Status"
+    if " " in text:
+        return text
+    return f"{int(text)} {responses.get(int(text), 'Unknown')}"
 
 
 def load(source):
@@ -229,6 +232,13 @@ def load(source):
     if not callable(getattr(handler, "handle", None)):
         raise SystemExit(f"{handler.__file__} has no function handle(event, context)")
     return handler.handle
+
+
+def print_from(error, folder):
+    trace = error.__traceback__
+    while trace and not trace.tb_frame.f_code.co_filename.startswith(folder + os.sep):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace)
 
 
 class Notify:
@@ -295,7 +305,12 @@ def main():
         if not source:
             return
     os.environ["INPLACE_SOURCE"] = source
-    application.handle = load(source)
+    try:
+        application.handle = load(source)
+    except Exception as error:
+        # From the user's own lines on: who reads this has not written the ones before.
+        print_from(error, source)
+        sys.exit(1)
     notify.say("ready", last=True)
     serve(server, channels)
 
