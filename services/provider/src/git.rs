@@ -101,6 +101,20 @@ impl Git {
         Ok(head(&self.repository()?)?.map(CommitId))
     }
 
+    /// The message of a commit.
+    ///
+    /// # Errors
+    /// `UnknownCommit` when there is no such commit, else that it cannot be read.
+    pub fn message(&self, commit: CommitId) -> Result<String, GitError> {
+        let _owner = enter()?;
+        let repository = self.repository()?;
+        let found = repository.find_commit(commit.0).map_err(|error| match error.code() {
+            ErrorCode::NotFound => GitError::UnknownCommit { commit: commit.to_string() },
+            _ => GitError::git("reading a commit")(error),
+        })?;
+        Ok(String::from_utf8_lossy(found.message_bytes()).into_owned())
+    }
+
     /// Whether the folder differs from a commit (none: from HEAD). Ignored files do not count.
     ///
     /// # Errors
