@@ -172,10 +172,10 @@ impl Client {
 
     /// What a failed call means; BuildKit's codes say little, its texts and steps more.
     fn failed(&self, build: &Build, status: &Status, steps: &Steps) -> Error {
-        if is_transport(status) {
+        let failure = steps.failure();
+        if failure.is_none() && is_transport(status) {
             return self.unavailable(status.clone());
         }
-        let failure = steps.failure();
         if let Some(name) =
             lost_base(build, status.message(), failure.as_ref().map(|it| it.step.as_str()))
         {

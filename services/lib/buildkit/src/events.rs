@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 /// Something that happened in a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A step is somewhere new.
+    /// A step is somewhere new. It may end more than once: BuildKit works out what a step depends
+    /// on, ends, looks into its cache, and only then runs it.
     Step {
         /// What the step does. BuildKit may run steps of one name twice.
         name: String,
@@ -22,7 +23,7 @@ pub enum Event {
     Progress {
         /// The step's name.
         step: String,
-        /// What moves, for example `transferring context`.
+        /// What moves, for example `transferring` or `exporting layers`.
         what: String,
         /// Bytes or items so far.
         current: u64,

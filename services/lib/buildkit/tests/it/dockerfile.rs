@@ -1,7 +1,7 @@
 //! Dockerfiles by BuildKit's built-in frontend.
 
 use anyhow::Result;
-use buildkit::{Error, Recipe, Secrets, Source, StepStatus};
+use buildkit::{Dependencies, Error, Network, Recipe, Secrets, Source, StepStatus};
 
 use crate::fixture::{Repository, World, dockerfile, lines, step_is};
 
@@ -10,13 +10,14 @@ async fn a_dockerfile_has_steps_secrets_arguments_ignored_files_and_a_cache() ->
     let world = World::start().await?;
     let text = format!(
         "# syntax=docker/dockerfile:1\n\
-         FROM {}\n\
+         FROM {0} AS wanted\n\
          ARG GREETING\n\
          LABEL greeting=$GREETING\n\
          USER 0\n\
          RUN --mount=type=secret,id=token cat /run/secrets/token > /home/token\n\
-         RUN echo net $(cat /proc/net/dev | while read name rest; do case $name in *:) echo $name;; esac; done)\n\
-         COPY . /home/context\n",
+         COPY . /home/context\n\
+         FROM {0}\n\
+         RUN exit 9\n",
         world.base
     );
     let (repository, source) = Repository::committed(
@@ -34,6 +35,7 @@ async fn a_dockerfile_has_steps_secrets_arguments_ignored_files_and_a_cache() ->
         let mut build = dockerfile(&repository, source);
         build.secrets = Secrets([("token".to_owned(), b"hidden".to_vec())].into());
         if let Recipe::Dockerfile(dockerfile) = &mut build.recipe {
+            dockerfile.target = Some("wanted".into());
             dockerfile.build_args = [("GREETING".to_owned(), "hello".to_owned())].into();
         }
         build
@@ -44,7 +46,7 @@ async fn a_dockerfile_has_steps_secrets_arguments_ignored_files_and_a_cache() ->
     let copied: Vec<&str> = files.keys().filter_map(|it| it.strip_prefix("context/")).collect();
     let expected = [".dockerignore", "Dockerfile", "a.py", "secret", "secret/public", "sub"];
     assert_eq!(copied, expected);
-    assert!(lines(&events).contains(&"net lo:"), "no network but loopback: {events:?}");
+    assert!(step_is(&events, "load .dockerignore", StepStatus::Done), "{events:?}");
     let config = world.image_config(&repository.image())?;
     assert_eq!(config["config"]["Labels"]["greeting"], "hello");
 
@@ -53,6 +55,43 @@ async fn a_dockerfile_has_steps_secrets_arguments_ignored_files_and_a_cache() ->
     assert!(step_is(&events, "RUN --mount=type=secret", StepStatus::Cached), "{events:?}");
     assert!(step_is(&events, "COPY . /home/context", StepStatus::Done), "{events:?}");
     assert_eq!(world.files(&repository.image(), "/home/context")?["a.py"].content, "changed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_are_in_the_network_that_was_asked_for() -> Result<()> {
+    let world = World::start().await?;
+    let daemons = fs_err::read_link(format!("/proc/{}/ns/net", world.host.cell().pid()))?;
+    let daemons = daemons.to_string_lossy().into_owned();
+    let text = format!("FROM {}\nRUN ls -l /proc/self/ns/net\n", world.base);
+    let (repository, source) = Repository::committed("network", &[("Dockerfile", &text)])?;
+    for (network, same) in [(Network::None, false), (Network::Daemon, true)] {
+        let mut by_file = dockerfile(&repository, &source);
+        if let Recipe::Dockerfile(dockerfile) = &mut by_file.recipe {
+            dockerfile.network = network;
+        }
+        let mut by_commit = world.commit(&repository, &source);
+        if let Recipe::Commit(commit) = &mut by_commit.recipe {
+            commit.dependencies = Some(Dependencies {
+                file: "Dockerfile".into(),
+                folder: "/build".into(),
+                command: ["ls", "-l", "/proc/self/ns/net"].map(str::to_owned).to_vec(),
+                env: Vec::new(),
+                network,
+                cache: None,
+            });
+        }
+        for build in [by_file, by_commit] {
+            let (_, events) = world.done(build).await?;
+            let [line] = lines(&events)[..] else { panic!("{events:?}") };
+            assert!(line.contains("net:["), "{line}");
+            assert_eq!(
+                line.contains(&daemons),
+                same,
+                "{network:?}: {line}, the daemons: {daemons}"
+            );
+        }
+    }
     Ok(())
 }
 
