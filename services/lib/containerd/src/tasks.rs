@@ -81,7 +81,7 @@ impl Client {
         stdout: &Output,
         stderr: &Output,
     ) -> Result<u32> {
-        let (stdout, stderr) = Output::uris(stdout, stderr);
+        let (stdout, stderr) = Output::prepare(stdout, stderr).await?;
         let request = CreateTaskRequest {
             container_id: container.to_owned(),
             rootfs,

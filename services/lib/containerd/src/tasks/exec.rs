@@ -28,7 +28,7 @@ impl Client {
         stdout: &Output,
         stderr: &Output,
     ) -> Result<Started> {
-        let (stdout, stderr) = Output::uris(stdout, stderr);
+        let (stdout, stderr) = Output::prepare(stdout, stderr).await?;
         let request = ExecProcessRequest {
             container_id: container.to_owned(),
             exec_id: exec.to_owned(),

@@ -60,6 +60,7 @@ async fn files_of_a_remapped_snapshot_belong_to_the_user_namespace() {
 
     rig.create_with(&image, "one", &spec, remap_labels(range, range)).await;
     let exit = rig.client.start_task("one").await.unwrap().exit.await.unwrap();
+    rig.client.delete_task("one").await.unwrap();
     assert_eq!((exit.status, rig.output("one").as_str()), (0, "0\n"));
     let mounts = rig.client.snapshot_mounts("one").await.unwrap();
     let upper = mounts[0].options.iter().find_map(|it| it.strip_prefix("upperdir=")).unwrap();

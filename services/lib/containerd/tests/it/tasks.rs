@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use containerd::tasks::{Output, SIGKILL, SIGTERM, TaskStatus};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{LIMIT, Rig, SHIMS, eventually, process};
 
@@ -16,6 +17,40 @@ async fn a_container_runs_with_its_output_and_exit_status() {
     let mut lines: Vec<&str> = output.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["err", "from the image", "out"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_words_of_a_process_arrive_wherever_they_go() {
+    let rig = Rig::start();
+    let image = rig.image().await;
+    let _task = rig.run(&image, "one", &["sleep", "1000"]).await;
+    let script =
+        "echo out; exec >&-; i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo err $i >&2; done";
+    let command = process(&["sh", "-c", script]);
+    let file = |name: &str| Output::File(rig.host.dir().join(name));
+    let run = async |name: &str, stdout: Output, stderr: Output| {
+        let started = rig.client.exec("one", name, &command, &stdout, &stderr).await.unwrap();
+        started.exit.await.unwrap();
+        rig.client.delete_exec("one", name).await.unwrap();
+    };
+    let read = |name: &str| fs_err::read_to_string(rig.host.dir().join(name)).unwrap();
+
+    run("same", file("same"), file("same")).await;
+    let same = read("same");
+    // All of both, in whatever order the two arrived.
+    assert!(same.contains("out\n") && same.lines().count() == 51, "{same}");
+    run("apart", file("a"), file("b")).await;
+    assert_eq!((read("a").as_str(), read("b").lines().count()), ("out\n", 50));
+    run("half", Output::Null, file("c")).await;
+    assert_eq!(read("c"), read("b"));
+
+    let fifo = rig.host.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+    run("fifo", Output::Fifo(fifo), Output::Null).await;
+    let mut text = String::new();
+    reader.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "out\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
