@@ -141,11 +141,12 @@ class Application:
         try:
             answer = self.handle(Event(environ), Context())
             status, headers, body = to_response(answer)
+            status = status_line(status)
         except (Exception, SystemExit):
             traceback.print_exc()
-            status, body = 500, [b"Internal Server Error\n"]
+            status, body = status_line(500), [b"Internal Server Error\n"]
             headers = [("Content-Type", "text/plain; charset=utf-8")]
-        start_response(status_line(status), headers)
+        start_response(status, headers)
         if environ["REQUEST_METHOD"] == "HEAD":
             return []
         return body

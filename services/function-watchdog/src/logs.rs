@@ -119,14 +119,15 @@ pub(crate) async fn pump(
     let mut pending = BytesMut::with_capacity(CHUNK);
     let mut seen = 0; // bytes of `pending` that hold no line end
     loop {
-        let line = match pending[seen..].iter().position(|byte| *byte == b'\n') {
-            Some(at) => {
-                let mut line = pending.split_to(seen + at + 1);
-                line.truncate(seen + at);
+        let ending = pending[seen..].iter().position(|byte| *byte == b'\n').map(|at| seen + at);
+        let line = match ending {
+            Some(at) if at <= output.longest => {
+                let mut line = pending.split_to(at + 1);
+                line.truncate(at);
                 line
             }
-            None if pending.len() >= output.longest => pending.split_to(output.longest),
-            None => {
+            _ if pending.len() >= output.longest => pending.split_to(output.longest),
+            _ => {
                 seen = pending.len();
                 pending.reserve(CHUNK);
                 match from.read_buf(&mut pending).await {

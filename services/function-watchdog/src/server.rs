@@ -74,8 +74,8 @@ impl Server {
     /// Writes the lock file: from now on the health is good, if the function's is.
     pub(crate) fn mark_healthy(&self) -> anyhow::Result<()> {
         if let Some(lock) = &self.config.lock {
-            self.logs.say(format_args!("Writing lock-file to: {}", lock.display()));
             fs_err::write(lock, []).context("to run without a lock file set suppress_lock=true")?;
+            self.logs.say(format_args!("Writing lock-file to: {}", lock.display()));
         } else {
             self.logs.say(format_args!("suppress_lock is set: no lock-file is written"));
         }

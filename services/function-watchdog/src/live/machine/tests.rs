@@ -336,9 +336,9 @@ impl World {
         })
     }
 
-    fn carry_out(&mut self, action: Action) {
+    fn carry_out(&mut self, action: &Action) {
         let mut answered = |ticket| assert!(self.waiting.remove(&ticket), "answered twice");
-        match action {
+        match *action {
             Action::Point(version) => self.linked = Some(version),
             Action::Spawn { worker, .. } => assert!(self.alive.insert(worker), "spawned twice"),
             Action::Feed { worker, .. } | Action::Retire(worker) => {
@@ -413,7 +413,7 @@ proptest! {
         let mut play = |world: &mut World, after: u8, event: Event| {
             now += Duration::from_millis(u64::from(after) * 100);
             for action in machine.apply(now, event) {
-                world.carry_out(action);
+                world.carry_out(&action);
             }
             world.check(&machine);
         };
