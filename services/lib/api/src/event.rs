@@ -17,6 +17,17 @@ pub enum Event {
         /// Which one.
         name: FunctionName,
     },
+    /// How far something is that a function waits for, such as the import of its base image.
+    Progress {
+        /// Which function.
+        name: FunctionName,
+        /// What is done.
+        what: String,
+        /// Bytes or items so far.
+        current: u64,
+        /// Of how many; 0 when unknown.
+        total: u64,
+    },
     /// A saved version answers calls now.
     Live {
         /// Of which function.

@@ -1,0 +1,384 @@
+//! One task per function: it owns the function's state machine, carries out its actions, and feeds
+//! what became of them back as events. Whoever wants something of a function asks it here.
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::function::{Function, LiveParts};
+use api::revision::{Revision, RolledBack};
+use api::switch::Times;
+use api::{Error, ErrorCode, FunctionName};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+mod builds;
+mod live;
+mod removal;
+mod replicas;
+mod rollback;
+mod view;
+
+use crate::builds::Build;
+use crate::machine::{Action, Event, Machine, ReplicaId};
+use crate::provider::Shared;
+use crate::replica::{Control, FoundReplica, Running};
+use crate::source::{News, Source};
+use crate::store::FunctionRecord;
+use crate::versions::Versions;
+pub(crate) use view::rfc3339;
+
+/// Messages that wait for the task. Whoever sends waits when it is full.
+const MAILBOX: usize = 64;
+
+/// How others reach a function.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Its folder and git directory.
+    pub source: Arc<Source>,
+    mailbox: mpsc::Sender<Message>,
+    view: watch::Receiver<View>,
+}
+
+/// What can be seen of a function at any time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// As the API shows it.
+    pub function: Function,
+    /// Whether it ever was ready and its version is on the disk.
+    pub good: bool,
+    /// The deployment, as OpenFaaS's API shows it.
+    pub record: Arc<FunctionRecord>,
+}
+
+/// What the task is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Something that concerns the machine only.
+    Event(Event),
+    /// containerd answers (with what runs of the function), or does not any more.
+    Engine(Option<Vec<FoundReplica>>),
+    /// From the watch of the folder.
+    News(News),
+    /// `Make` is done.
+    Made { version: u64, took: Duration, unused: Option<u64> },
+    /// A number for the next version.
+    NextVersion(u64),
+    /// The good version is in the store.
+    Recorded { version: u64, record: Box<FunctionRecord> },
+    /// `Sync` is done.
+    Synced { version: u64, took: Duration },
+    /// A replica answers.
+    Up { replica: ReplicaId, version: u64, running: Box<Running> },
+    /// A running replica switched.
+    Switched { replica: ReplicaId, version: u64, times: Times },
+    /// A replica ended by itself.
+    Exited { replica: ReplicaId, status: Option<u32> },
+    /// All of a replica is gone.
+    Stopped { replica: ReplicaId },
+    /// The folder was restored by a roll-back.
+    Restored { kept: Option<String>, before: Option<String> },
+    /// A build is over.
+    Built { build: Arc<Build>, result: Result<Revision, Error> },
+    /// Whether the folder differs from the current revision.
+    Dirty(bool),
+    /// Somebody asks for something.
+    Ask(Ask),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What others ask of a function.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Commit the folder and build it.
+    Commit { message: String, reply: Reply<Arc<Build>> },
+    /// The folder was committed: build that.
+    Build { commit: String, message: String, reply: Option<Reply<Arc<Build>>> },
+    /// Go back to a revision, whose image is in the store.
+    RollBack { revision: Revision, reply: Reply<RolledBack> },
+    /// Stop all, and move it to the trash; or stop all, and leave it as it is.
+    TakeAway { to_trash: bool, reply: Reply<()> },
+}
+
+/// The state of one function's task.
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    name: FunctionName,
+    record: FunctionRecord,
+    machine: Machine,
+    source: Arc<Source>,
+    versions: Arc<Versions>,
+    /// A number for the next version, taken before it is needed: it costs a write to the disk.
+    next_version: Option<u64>,
+    members: HashMap<ReplicaId, Member>,
+    /// Replicas that are being stopped.
+    stopping: HashMap<ReplicaId, Ipv4Addr>,
+    found: HashMap<ReplicaId, FoundReplica>,
+    measures: BTreeMap<u64, Measure>,
+    /// When the save was seen that the next version, and the one being made, will hold.
+    saved: Option<Instant>,
+    making: Option<Instant>,
+    dirty: bool,
+    dirty_check: DirtyCheck,
+    rollback: Option<rollback::Running>,
+    mailbox: mpsc::Sender<Message>,
+    view: watch::Sender<View>,
+    /// Ends all that the task has started.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A replica that answers.
+#[derive(Debug)]
+struct Member {
+    address: std::net::SocketAddrV4,
+    control: Control,
+    since: Instant,
+    log: u64,
+}
+
+/// How long the parts of a version's way took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measure {
+    saved: Option<Instant>,
+    parts: LiveParts,
+    answering: Option<OffsetDateTime>,
+    took: Duration,
+}
+
+/// Whether the folder is being compared, and whether it must be once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DirtyCheck {
+    #[default]
+    Idle,
+    Running,
+    Again,
+}
+
+impl Handle {
+    /// What can be seen of the function now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// A receiver of all views from now on.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    pub(crate) async fn send(&self, message: Message) {
+        // The task has ended: the function is gone, and nobody cares any more.
+        let _ = self.mailbox.send(message).await;
+    }
+
+    /// Asks and waits for the answer.
+    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ask(ask(reply))).await;
+        answer.await.unwrap_or_else(|_| {
+            let name = &self.view.borrow().function.name;
+            Err(Error::new(ErrorCode::NotFound, format!("function `{name}` is being removed")))
+        })
+    }
+}
+
+/// Starts the task of a function.
+pub(crate) fn spawn(
+    shared: &Arc<Shared>,
+    record: FunctionRecord,
+    versions: Versions,
+    seed: u64,
+) -> Handle {
+    let (mailbox, messages) = mpsc::channel(MAILBOX);
+    let name = record.name.clone();
+    let source = Arc::new(Source::new(&shared.config.state, &name));
+    let machine = Machine::new(seed, record.image.clone(), versions.newest());
+    let first = view::view(&machine, &record, None, true, &shared.config);
+    let (view, views) = watch::channel(first);
+    let stop = shared.stop.child_token();
+    let handle = Handle { source: Arc::clone(&source), mailbox: mailbox.clone(), view: views };
+    let actor = Actor {
+        shared: Arc::clone(shared),
+        name,
+        record,
+        machine,
+        source,
+        versions: Arc::new(versions),
+        next_version: None,
+        members: HashMap::new(),
+        stopping: HashMap::new(),
+        found: HashMap::new(),
+        measures: BTreeMap::new(),
+        saved: None,
+        making: None,
+        dirty: true,
+        dirty_check: DirtyCheck::Idle,
+        rollback: None,
+        mailbox,
+        view,
+        stop,
+        tasks: TaskTracker::new(),
+    };
+    tokio::spawn(actor.run(messages));
+    handle
+}
+
+impl Actor {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        self.watch_source();
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = self.stop.cancelled() => None,
+            };
+            match message {
+                Some(Message::Ask(Ask::TakeAway { to_trash, reply })) => {
+                    return self.take_away(to_trash, reply, messages).await;
+                }
+                Some(message) => self.handle(message),
+                None => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.apply(event),
+            Message::Engine(None) => self.apply(Event::EngineLost),
+            Message::Engine(Some(found)) => self.engine_back(found),
+            Message::News(News::Saved(at)) => {
+                self.saved.get_or_insert(at);
+                self.apply(Event::Saved);
+            }
+            Message::News(News::Gone) => self.apply(Event::FolderGone),
+            Message::News(News::Back) => self.apply(Event::FolderBack),
+            Message::News(News::Branch) => self.branch_moved(),
+            Message::Made { version, took, unused } => self.made(version, took, unused),
+            Message::NextVersion(number) => self.next_version = Some(number),
+            Message::Recorded { version, record } => {
+                let rolled_back = self.record.revision != record.revision;
+                self.record = *record;
+                self.apply(Event::Recorded { version });
+                if rolled_back {
+                    self.check_dirty();
+                }
+            }
+            Message::Synced { version, took } => {
+                self.measure(version).parts.sync_ms = ms(took);
+                self.apply(Event::Synced { version });
+            }
+            Message::Up { replica, version, running } => self.up(replica, version, *running),
+            Message::Switched { replica, version, times } => {
+                let measure = self.measure(version);
+                measure.parts.switch = times;
+                measure.answering = Some(OffsetDateTime::now_utc());
+                self.apply(Event::Switched { replica, version });
+            }
+            Message::Exited { replica, status } => self.exited(replica, status),
+            Message::Stopped { replica } => {
+                self.stopping.remove(&replica);
+            }
+            Message::Restored { kept, before } => self.restored(kept, before),
+            Message::Built { build, result } => self.built(&build, result),
+            Message::Dirty(dirty) => self.dirty_known(dirty),
+            Message::Ask(Ask::Commit { message, reply }) => self.commit(message, reply),
+            Message::Ask(Ask::Build { commit, message, reply }) => {
+                self.want_build(&commit, &message, reply);
+            }
+            Message::Ask(Ask::RollBack { revision, reply }) => self.roll_back(revision, reply),
+            Message::Ask(Ask::TakeAway { .. }) => unreachable!("`run` ends with it"),
+        }
+        self.publish();
+    }
+
+    /// Lets the machine know, and does what it says.
+    fn apply(&mut self, event: Event) {
+        debug!(function = %self.name, ?event, "event");
+        let actions = self.machine.apply(event);
+        // What takes calls is known to the gateway before anything is stopped.
+        self.publish_route();
+        for action in actions {
+            debug!(function = %self.name, ?action, "action");
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Make => self.make(),
+            Action::Sync { version } => self.sync(version),
+            Action::Start(start) => self.start(start),
+            Action::Attach { replica } => self.attach(replica),
+            Action::Switch { replica, version } => self.switch(replica, version),
+            Action::Stop { replica } => self.stop(replica),
+            Action::RetryIn { delay } => {
+                self.task(async move {
+                    tokio::time::sleep(delay).await;
+                    Some(Message::Event(Event::RetryDue))
+                });
+            }
+            Action::RecordGood { version } => self.record(version, None),
+            Action::RecordRollback { revision, image, version } => {
+                self.record(version, Some((revision, image)));
+            }
+            Action::Prune => self.prune(),
+            Action::TellLive { version } => self.tell_live(version),
+            Action::TellRefused { version, error } => self.tell_refused(version, error),
+            Action::DropSpare { replica } => self.drop_spare(&replica),
+            Action::Build { commit } => self.build(commit),
+            Action::RefuseBuild { commit } => self.refuse_build(&commit),
+            Action::Restore { revision } => self.restore(revision),
+            Action::Undo => self.undo(),
+            Action::RolledBack { result } => self.rolled_back(result),
+            // Only `Event::Remove` asks for it, and `take_away` is what applies that.
+            Action::TakeAway => {}
+        }
+    }
+
+    /// Runs something beside the task; its message comes back, unless all is ended before.
+    fn task(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
+        let (mailbox, stop) = (self.mailbox.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Some(Some(message)) = stop.run_until_cancelled(work).await {
+                // It ends while the task itself does.
+                let _ = mailbox.send(message).await;
+            }
+        });
+    }
+
+    /// Runs something that blocks on the disk.
+    fn disk(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce() -> Result<Message, Error> + Send + 'static,
+        failed: impl FnOnce(Error) -> Event + Send + 'static,
+    ) {
+        self.task(async move {
+            let done = crate::fault::blocking(doing, work).await;
+            Some(done.unwrap_or_else(|error| Message::Event(failed(error))))
+        });
+    }
+
+    fn watch_source(&self) {
+        let (source, mailbox, stop) =
+            (Arc::clone(&self.source), self.mailbox.clone(), self.stop.clone());
+        self.tasks.spawn(source.watch(stop, async move |news| {
+            // As above.
+            let _ = mailbox.send(Message::News(news)).await;
+        }));
+    }
+
+    fn measure(&mut self, version: u64) -> &mut Measure {
+        self.measures.entry(version).or_default()
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,46 @@
+//! `/v1/functions/{name}/revisions` and `/rollback`.
+use api::revision::RollbackRequest;
+use api::{Error, ErrorCode};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+
+use super::{App, Failure, Result, json, name};
+use crate::actor::Ask;
+use crate::fault;
+
+pub(super) async fn list(State(app): State<App>, Path(text): Path<String>) -> Result {
+    let name = name(&text)?;
+    app.provider.get(&name)?;
+    let store = app.provider.shared.store.clone();
+    let all = fault::blocking("reading revisions", move || store.revisions(&name)).await?;
+    Ok(Json(all).into_response())
+}
+
+pub(super) async fn roll_back(
+    State(app): State<App>,
+    Path(text): Path<String>,
+    body: Body,
+) -> Result {
+    let name = name(&text)?;
+    let handle = app.provider.get(&name)?;
+    let RollbackRequest { revision: number } = json(body).await?;
+    let store = app.provider.shared.store.clone();
+    let revision =
+        fault::blocking("reading a revision", move || store.revision(&name, number)).await?;
+    let client = &app.provider.shared.replicas.client;
+    match client.unpack_image(&revision.image).await {
+        Err(error) if error.is_not_found() => {
+            let message =
+                format!("image `{}` of revision {number} is not in the store", revision.image);
+            return Err(Failure(
+                Error::new(ErrorCode::FailedPrecondition, message)
+                    .hint("nothing was changed; choose another revision"),
+            ));
+        }
+        other => other.map_err(|error| fault::containerd("reading the revision's image", error))?,
+    };
+    let answer = handle.ask(|reply| Ask::RollBack { revision, reply }).await?;
+    Ok(Json(answer).into_response())
+}

@@ -1,0 +1,414 @@
+//! Replicas: containers that answer a function's calls.
+//!
+//! A replica is made of a network namespace, a snapshot with the source link in it, a container
+//! and its task, and a folder that it shares with us. All are named by the replica's id, so that
+//! a restarted provider finds what runs and removes what is left of the rest.
+use std::collections::{BTreeMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use api::{Error, ErrorCode, FunctionName};
+use containerd::containers::{NewContainer, Runtime};
+use containerd::tasks::{Exiting, Output, SIGTERM, TaskStatus};
+use containerd::{Client, Labels};
+use fs_err as fs;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+mod control;
+mod seed;
+mod spec;
+
+pub use control::{Control, ControlError, Outcome};
+
+use crate::fault;
+use crate::logs::Logs;
+use crate::machine::ReplicaId;
+use crate::network::Network;
+
+/// Port that a replica answers on.
+const PORT: u16 = 8080;
+/// How long a container may take until its watchdog listens.
+const SOCKET_LIMIT: Duration = Duration::from_secs(20);
+/// How long a first connection to a ready replica may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long a replica may take to end after it was asked to.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a killed one may take.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the lease of a start lives at most.
+const LEASE_LIFE: Duration = Duration::from_secs(600);
+/// Most lines of output in an error.
+const ERROR_LINES: usize = 50;
+
+/// Labels of our containers.
+const FUNCTION: &str = "inplace.function";
+const ADDRESS: &str = "inplace.address";
+
+/// Where replicas are made.
+#[derive(Debug)]
+pub struct Replicas {
+    /// containerd, in the functions' namespace.
+    pub client: Client,
+    /// The functions' network.
+    pub network: Arc<Network>,
+    /// What functions print.
+    pub logs: Logs,
+    /// `STATE`: holds `versions/` and `volumes/`.
+    pub state: PathBuf,
+    /// `RUN`: holds `replicas/`, `etc/` and `mounts/`.
+    pub run: PathBuf,
+    /// The OCI runtime.
+    pub runtime: Runtime,
+    /// Whether the kernel lets us limit processes here.
+    pub limit_pids: bool,
+    /// How long a new process of a function may take until it is ready.
+    pub ready_limit: Duration,
+}
+
+/// A replica to start.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// Whose it is.
+    pub function: FunctionName,
+    /// Full name of the image, in the store.
+    pub image: String,
+    /// Where the source is in the image.
+    pub source: String,
+    /// The function's environment.
+    pub env: BTreeMap<String, String>,
+    /// The version to begin with.
+    pub version: u64,
+    /// How long to keep a spare process.
+    pub spare: Duration,
+}
+
+/// A replica that answers.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it answers.
+    pub address: SocketAddrV4,
+    /// Its watchdog.
+    pub control: Control,
+    /// Its end.
+    pub exit: Exiting,
+    /// When it was started or found.
+    pub since: Instant,
+    /// Where its output begins in the function's log.
+    pub log: u64,
+}
+
+/// A container of ours, as containerd lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundReplica {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// Whose it is.
+    pub function: FunctionName,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Whether it runs; else it is a leftover.
+    pub runs: bool,
+}
+
+impl Replicas {
+    /// Starts a replica and waits until it answers.
+    ///
+    /// # Errors
+    /// `StartFailed` with its output, `FailedPrecondition` when the image is not there,
+    /// `Unavailable` when containerd does not answer. Nothing of it is left.
+    pub async fn start(&self, launch: &Launch) -> Result<Running, Error> {
+        let Launch { replica, function, image, .. } = launch;
+        let begin = Instant::now();
+        let attachment = self.network.attach(replica).await.map_err(|error| {
+            fault::internal(&format!("connecting function `{function}` to the network"), &error)
+        })?;
+        let started = async {
+            let running = self.run(launch, &attachment.namespace, attachment.address).await?;
+            self.first(launch, running).await
+        };
+        match started.await {
+            Ok(running) => {
+                let took_ms = begin.elapsed().as_millis();
+                info!(%function, %replica, %image, version = launch.version, took_ms, "replica up");
+                Ok(running)
+            }
+            Err(error) => {
+                self.remove(replica, attachment.address).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes over a replica that runs, and makes sure that it answers with `version`.
+    ///
+    /// # Errors
+    /// When it does not. It is left as it is.
+    pub async fn adopt(&self, found: &FoundReplica, version: u64) -> Result<Running, Error> {
+        let running = Running {
+            address: SocketAddrV4::new(found.address, PORT),
+            control: Control::new(self.folder(&found.replica)),
+            exit: self.client.watch_task(found.replica.as_str()),
+            since: Instant::now(),
+            log: self.logs.end(&found.function),
+        };
+        let unreachable = |error: ControlError| {
+            Error::new(ErrorCode::StartFailed, format!("a replica that runs is lost: {error}"))
+        };
+        if running.control.version().await.map_err(unreachable)? != Some(version) {
+            let switch = running.control.switch(version, self.ready_limit, Duration::ZERO);
+            match switch.await.map_err(unreachable)? {
+                Outcome::Switched(_) => {}
+                Outcome::Refused(reason, lines) => return Err(start_failed(reason, lines)),
+                Outcome::Superseded => return Err(unreachable(ControlError::Late(Duration::ZERO))),
+            }
+        }
+        answers(running.address).await?;
+        info!(function = %found.function, replica = %found.replica, version, "replica adopted");
+        Ok(running)
+    }
+
+    /// Stops a replica: asked first, then killed, then removed with all that was its own.
+    pub async fn stop(&self, replica: &ReplicaId, address: Ipv4Addr) {
+        let id = replica.as_str();
+        if self.client.kill_task(id, SIGTERM).await.is_ok() {
+            // Whether it ended by itself or not: what is left is killed below.
+            let _ = self.client.watch_task(id).within(STOP_LIMIT).await;
+        }
+        self.remove(replica, address).await;
+    }
+
+    /// Removes a replica in whatever state it is, over restarts of containerd.
+    pub async fn remove(&self, replica: &ReplicaId, address: Ipv4Addr) {
+        for pause in daemon::Backoff::default() {
+            match self.client.cleanup(replica.as_str(), KILL_LIMIT).await {
+                Ok(()) => break,
+                Err(error) => warn!(%replica, "a replica was not removed yet: {error:#}"),
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.network.release(replica, address).await;
+        self.remove_files(replica);
+        debug!(%replica, "replica removed");
+    }
+
+    /// All replicas that containerd knows.
+    ///
+    /// # Errors
+    /// When containerd does not answer.
+    pub async fn list(&self) -> Result<Vec<FoundReplica>, containerd::Error> {
+        let containers = self.client.containers(&[]).await?;
+        let tasks = self.client.tasks().await?;
+        let running: HashSet<&str> = tasks
+            .iter()
+            .filter(|task| matches!(task.status, TaskStatus::Running | TaskStatus::Paused))
+            .map(|task| task.container.as_str())
+            .collect();
+        let found = containers.iter().filter_map(|container| {
+            Some(FoundReplica {
+                replica: ReplicaId::parse(&container.id)?,
+                function: container.labels.get(FUNCTION)?.parse().ok()?,
+                address: container.labels.get(ADDRESS)?.parse().ok()?,
+                runs: running.contains(container.id.as_str()),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Removes what is left of replicas that are not `alive`, after a crash.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn remove_strays(&self, alive: &HashSet<ReplicaId>) -> Result<()> {
+        self.network.remove_strays(alive)?;
+        for part in ["replicas", "etc", "mounts"] {
+            for entry in fs::read_dir(self.run.join(part))? {
+                let name = entry?.file_name();
+                let id = name.to_str().and_then(ReplicaId::parse);
+                if let Some(id) = id.filter(|id| !alive.contains(id)) {
+                    self.remove_files(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a replica that ended by itself.
+    #[must_use]
+    pub fn ended(&self, function: &FunctionName, status: Option<u32>, log: u64) -> Error {
+        let status = status.map_or("an unknown status".to_owned(), |it| format!("status {it}"));
+        let message = format!("the replica of function `{function}` ended with {status}");
+        Error::new(ErrorCode::StartFailed, message).lines(self.output(function, log))
+    }
+
+    /// Creates the container and starts it.
+    async fn run(
+        &self,
+        launch: &Launch,
+        namespace: &Path,
+        address: Ipv4Addr,
+    ) -> Result<Running, Error> {
+        let Launch { replica, function, image, .. } = launch;
+        let (id, client) = (replica.as_str(), &self.client);
+        let about = |error: containerd::Error| self.about(launch, error);
+        let resolved = client.unpack_image(image).await.map_err(about)?;
+        let binds = self
+            .files(launch, address, spec::user(&resolved.config)?)
+            .map_err(|error| fault::internal("preparing a replica's files", &error))?;
+        let spec = spec::build(&spec::Input {
+            function,
+            id,
+            image: &resolved.config,
+            env: &launch.env,
+            network: namespace,
+            binds,
+            limit_pids: self.limit_pids,
+        })?;
+        let lease = client.lease("start", LEASE_LIFE).await.map_err(about)?;
+        let top = resolved.top_chain();
+        let mounts = lease.prepare_snapshot(id, &top, Labels::new()).await.map_err(about)?;
+        self.seed(launch, mounts.clone())
+            .await
+            .map_err(|error| fault::internal("preparing a replica's source", &error))?;
+        let labels = [
+            (FUNCTION.to_owned(), function.to_string()),
+            (ADDRESS.to_owned(), address.to_string()),
+        ];
+        let runtime = self.runtime.clone();
+        let new = NewContainer { id, image, snapshot: id, labels: labels.into(), runtime };
+        client.create_container(new, &spec).await.map_err(about)?;
+        if let Err(error) = lease.release().await {
+            debug!(%replica, "a lease will expire by itself: {error:#}");
+        }
+        let log = self.logs.end(function);
+        let output = Output::File(self.logs.path(function));
+        client.create_task(id, mounts, &output, &output).await.map_err(about)?;
+        let exit = client.start_task(id).await.map_err(about)?.exit;
+        let address = SocketAddrV4::new(address, PORT);
+        let control = Control::new(self.folder(replica));
+        Ok(Running { address, control, exit, since: Instant::now(), log })
+    }
+
+    /// Lets a started replica begin with its version, and waits until it answers.
+    async fn first(&self, launch: &Launch, mut running: Running) -> Result<Running, Error> {
+        let function = &launch.function;
+        let control = running.control.clone();
+        let ready = async {
+            control.wait(SOCKET_LIMIT).await?;
+            control.switch(launch.version, self.ready_limit, launch.spare).await
+        };
+        let outcome = tokio::select! {
+            outcome = ready => outcome,
+            exit = &mut running.exit => {
+                let status = exit.ok().map(|it| it.status);
+                return Err(self.ended(function, status, running.log));
+            }
+        };
+        match outcome {
+            Ok(Outcome::Switched(_)) => {}
+            Ok(Outcome::Refused(reason, lines)) => return Err(start_failed(reason, lines)),
+            Ok(Outcome::Superseded) | Err(_) => {
+                let why = outcome.err().map_or("superseded".to_owned(), |it| it.to_string());
+                let lines = self.output(function, running.log);
+                return Err(start_failed(format!("it did not become ready: {why}"), lines));
+            }
+        }
+        answers(running.address).await?;
+        Ok(running)
+    }
+
+    /// Makes the folder that a replica shares with us, and the files that it reads.
+    fn files(&self, launch: &Launch, address: Ipv4Addr, user: spec::User) -> Result<spec::Binds> {
+        let Launch { replica, function, version, .. } = launch;
+        let run = self.folder(replica);
+        fs::create_dir_all(&run)?;
+        let versions = Path::new(api::switch::VERSIONS_DIR);
+        std::os::unix::fs::symlink(versions.join(version.to_string()), run.join("source"))
+            .with_context(|| format!("linking the source in `{}`", run.display()))?;
+        std::os::unix::fs::lchown(run.join("source"), Some(user.uid), Some(user.gid))?;
+        std::os::unix::fs::chown(&run, Some(user.uid), Some(user.gid))?;
+        let volume = self.state.join("volumes").join(function.to_string());
+        if !volume.exists() {
+            fs::create_dir(&volume)?;
+            std::os::unix::fs::chown(&volume, Some(user.uid), Some(user.gid))?;
+        }
+        let etc = self.run.join("etc").join(replica.as_str());
+        fs::create_dir_all(&etc)?;
+        let (hosts, resolv_conf) = (etc.join("hosts"), etc.join("resolv.conf"));
+        let (name, gateway) = (function.name(), self.network.gateway());
+        fs::write(
+            &hosts,
+            format!(
+                "127.0.0.1 localhost\n{address} {name}\n\
+                 {gateway} gateway gateway.openfaas gateway.openfaas.svc.cluster.local\n"
+            ),
+        )?;
+        fs::write(&resolv_conf, format!("nameserver {gateway}\n"))?;
+        let versions = self.state.join("versions").join(function.to_string());
+        Ok(spec::Binds { versions, run, volume, hosts, resolv_conf })
+    }
+
+    async fn seed(&self, launch: &Launch, mounts: Vec<containerd::snapshots::Mount>) -> Result<()> {
+        let folder = self.run.join("mounts").join(launch.replica.as_str());
+        fs::create_dir_all(&folder)?;
+        let source = PathBuf::from(&launch.source);
+        let done = seed::link(mounts, folder.clone(), source, api::switch::SOURCE_LINK).await;
+        fs::remove_dir(&folder)?;
+        done
+    }
+
+    fn remove_files(&self, replica: &ReplicaId) {
+        for part in ["replicas", "etc", "mounts"] {
+            let path = self.run.join(part).join(replica.as_str());
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    warn!(%replica, "a replica's files were not removed: {error}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn folder(&self, replica: &ReplicaId) -> PathBuf {
+        self.run.join("replicas").join(replica.as_str())
+    }
+
+    fn output(&self, function: &FunctionName, from: u64) -> Vec<String> {
+        self.logs.tail(function, from, ERROR_LINES).map(|it| it.lines).unwrap_or_default()
+    }
+
+    /// An error of containerd as a caller sees it.
+    fn about(&self, launch: &Launch, error: containerd::Error) -> Error {
+        let image = &launch.image;
+        match error {
+            error if error.is_not_found() => {
+                debug!(%image, "not found: {error:#}");
+                Error::new(
+                    ErrorCode::FailedPrecondition,
+                    format!("image `{image}` is not in the store"),
+                )
+                .hint("commit again, or roll back to a revision whose image is there")
+            }
+            error => fault::containerd(&format!("starting function `{}`", launch.function), error),
+        }
+    }
+}
+
+fn start_failed(reason: String, lines: Vec<String>) -> Error {
+    let mut lines = lines;
+    lines.truncate(ERROR_LINES);
+    Error::new(ErrorCode::StartFailed, reason).lines(lines)
+}
+
+async fn answers(address: SocketAddrV4) -> Result<(), Error> {
+    match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(start_failed(format!("nothing answers at {address}"), Vec::new())),
+    }
+}
