@@ -136,6 +136,14 @@ impl Machine {
         read(request.header("authorization", &self.authorization()).send(body))
     }
 
+    /// The same, streamed.
+    #[track_caller]
+    pub(crate) fn upload(&self, path: &str, body: impl Read + 'static) -> Answer {
+        let request = self.agent.put(format!("{}{path}", self.addresses.console));
+        let request = request.header("authorization", &self.authorization());
+        read(request.send(ureq::SendBody::from_owned_reader(body)))
+    }
+
     pub(crate) fn authorization(&self) -> String {
         let login = format!("{}:{}", self.addresses.user, self.addresses.password);
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login))
