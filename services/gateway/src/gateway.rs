@@ -37,11 +37,11 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Reads the password and binds the doors.
-    pub(crate) async fn open(config: Config) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: Config) -> anyhow::Result<Self> {
         fs::create_dir_all(&config.run)?;
         let login = Login::open(&config.password_file)?;
-        let functions = Listener::tcp(config.functions).await?;
-        let console = Listener::tcp(config.console).await?;
+        let functions = Listener::tcp(config.functions)?;
+        let console = Listener::tcp(config.console)?;
         Ok(Self { config, login, functions, console })
     }
 

@@ -34,5 +34,5 @@ use crate::gateway::Gateway;
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    daemon::run("gateway", async |shutdown| Gateway::open(config).await?.serve(shutdown).await)
+    daemon::run("gateway", async |shutdown| Gateway::open(config)?.serve(shutdown).await)
 }

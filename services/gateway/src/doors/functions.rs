@@ -12,16 +12,17 @@ use crate::login::Verdict;
 
 /// Answers one request.
 pub(crate) async fn answer(house: &House, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path();
+    if path == "/healthz" {
+        return health(request.method());
+    }
     let host = match host(&request) {
         Ok(host) => host,
         Err(error) => return answer::error(&error),
     };
-    let path = request.uri().path();
     if path.starts_with("/function/") {
         let peer = peer(&request);
         house.functions.call(request, &host, peer).await
-    } else if path == "/healthz" {
-        health(request.method())
     } else if is_in(path, "/system") {
         system(house, request).await
     } else {

@@ -13,6 +13,10 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Fault, Lender};
 use crate::routes::live::Upstream;
 
+/// How often a call that a replica may have seen is sent again. More would let a call that kills
+/// its function do so without end.
+const REPEATS: u32 = 3;
+
 /// A call as a replica gets it, to be sent as often as is safe.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -23,6 +27,7 @@ pub(crate) struct Outgoing {
     /// Whether a replica that has only seen the head cannot have acted on the call, or acting
     /// twice is the same as once.
     repeatable: bool,
+    repeats: u32,
 }
 
 /// Why there is no answer.
@@ -47,7 +52,7 @@ impl Outgoing {
         body: Lender,
     ) -> Self {
         let repeatable = method.is_idempotent() || !body.lend().is_end_stream();
-        Self { method, path, headers, body, repeatable }
+        Self { method, path, headers, body, repeatable, repeats: 0 }
     }
 
     /// Sends it to one replica, which may be silent for `silence`.
@@ -77,8 +82,15 @@ impl Outgoing {
         if let Some(fault) = self.body.fault() {
             return Failure::Fault(fault);
         }
-        let again = (was_not_sent(&error) || self.repeatable) && self.body.take_back().is_some();
-        if again { Failure::Again(error) } else { Failure::Broken(error) }
+        let again = was_not_sent(&error) || {
+            self.repeats += 1;
+            self.repeatable && self.repeats <= REPEATS
+        };
+        if again && self.body.take_back().is_some() {
+            Failure::Again(error)
+        } else {
+            Failure::Broken(error)
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Link {
         let mut table = Table::default();
         match saved(&file) {
             Ok(Some(update)) => {
-                let changes = table.apply(update).unwrap_or_default();
+                let changes = table.apply(update).expect("a snapshot always fits");
                 live.publish(&table, &changes);
                 let (epoch, functions) = (table.epoch(), changes.functions.len());
                 info!(epoch, functions, "starting from the last route table");
@@ -132,10 +132,11 @@ impl Link {
     }
 
     fn publish(&self, changes: &Changes) {
-        for upstream in self.live.publish(&self.table, changes) {
+        let left = self.live.publish(&self.table, changes);
+        self.used.send_replace(self.table.clone());
+        for upstream in left {
             tokio::spawn(report(self.provider.clone(), upstream, self.used.subscribe()));
         }
-        self.used.send_replace(self.table.clone());
         debug!(epoch = self.table.epoch(), functions = changes.functions.len(), "routes changed");
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
 use crate::{Shutdown, log};
@@ -38,6 +39,9 @@ where
         fallback(name, &error);
         return Ok(ExitCode::FAILURE);
     }
+    if let Err(error) = raise_files() {
+        warn!("keeping the limit of open files: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -58,6 +62,12 @@ where
     });
     runtime.shutdown_timeout(LAST_THREADS);
     code
+}
+
+/// Every connection is an open file: takes as many as the system lets us.
+fn raise_files() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 /// There is no log yet to write to.

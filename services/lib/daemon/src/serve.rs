@@ -22,8 +22,10 @@ use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 mod listener;
+mod stall;
 
 pub use listener::{Listener, Stream};
+use stall::Stall;
 
 use crate::Backoff;
 
@@ -36,17 +38,20 @@ pub struct Limits {
     pub head: Duration,
     /// Bytes of a request head, and of what is read ahead of a body.
     pub buffer: usize,
+    /// How long a client may take none of what is sent to it.
+    pub stall: Duration,
     /// How long running calls may take after the stop has begun.
     pub drain: Duration,
 }
 
-/// 1024 connections, 30 s and 64 KiB for a head, 10 s to drain.
+/// 1024 connections, 30 s and 64 KiB for a head, 60 s without progress, 10 s to drain.
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
             head: Duration::from_secs(30),
             buffer: 64 * 1024,
+            stall: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }
@@ -160,20 +165,17 @@ async fn connection<S, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(limits.buffer)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Stall::new(stream, limits.stall)), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = cut.cancelled() => return,
-            }
+    let answered = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.as_mut().await
     };
-    if let Err(error) = ended {
+    if let Some(Err(error)) = cut.run_until_cancelled(answered).await {
         debug!(?peer, "connection ended: {:#}", anyhow::Error::new(error));
     }
 }

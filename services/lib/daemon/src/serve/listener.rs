@@ -8,10 +8,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use fs_err as fs;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use super::Peer;
+
+/// TCP connections that wait in the kernel until one is free.
+const BACKLOG: u32 = 1024;
 
 /// A connection of either kind.
 pub type Stream = Either<TcpStream, UnixStream>;
@@ -58,9 +61,11 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be bound; it is in the message.
-    pub async fn tcp(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn tcp(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = bind(address).with_context(|| format!("listening on {address}"))?;
         Ok(Self(Either::Left(listener)))
     }
 
@@ -87,4 +92,16 @@ impl Listener {
             }
         }
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it: a peer that vanished without a word is noticed in the end.
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

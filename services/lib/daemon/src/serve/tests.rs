@@ -2,8 +2,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{get, post};
 use fs_err as fs;
+use futures::stream;
 use http::{Method, StatusCode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,6 +120,41 @@ async fn a_stop_cuts_what_does_not_end_within_the_limit() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_dropped_takes_its_connections_along() {
+    let server = Server::start(hello(), Limits::default());
+    let mut idle = UnixStream::connect(server.path()).await.unwrap();
+    idle.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    idle.read_exact(&mut [0; 12]).await.unwrap();
+    server.task.abort();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    struct Tell(Arc<Notify>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let gone = Arc::new(Notify::new());
+    let told = Arc::clone(&gone);
+    let flood = async move || {
+        let tell = Tell(told);
+        Body::from_stream(stream::repeat_with(move || {
+            let _ = &tell;
+            Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 65536]))
+        }))
+    };
+    let limits = Limits { stall: Duration::from_millis(20), ..Limits::default() };
+    let server = Server::start(Router::new().route("/flood", get(flood)), limits);
+    let mut client = UnixStream::connect(server.path()).await.unwrap();
+    client.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    gone.notified().await;
+}
+
+#[tokio::test]
 async fn connections_over_the_limit_wait_until_one_is_free() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let server = Server::start(hello(), limits);
@@ -137,7 +174,7 @@ async fn connections_over_the_limit_wait_until_one_is_free() {
 #[tokio::test]
 async fn a_head_that_does_not_come_or_is_too_long_ends_the_connection() {
     let limits = Limits { head: Duration::from_millis(20), buffer: 8192, ..Limits::default() };
-    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, hello(), limits, CancellationToken::new()));
 
