@@ -6,8 +6,6 @@
 
 mod glob;
 
-use std::fmt;
-
 pub(crate) use glob::{Glob, has_wildcard};
 
 /// A pattern that cannot be understood.
@@ -77,12 +75,6 @@ impl Patterns {
             }
         }
         (taken, own)
-    }
-}
-
-impl fmt::Debug for Patterns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Patterns({})", self.0.len())
     }
 }
 
@@ -162,7 +154,7 @@ mod tests {
             ("a[b", "no `]` ends the class"),
             ("a\\", "nothing follows the `\\`"),
         ] {
-            let error = Patterns::new(&[pattern.to_owned()]).unwrap_err();
+            let error = Patterns::new(&[pattern.to_owned()]).err().unwrap();
             assert_eq!(error.to_string(), format!("pattern `{pattern}`: {reason}"));
         }
     }

@@ -119,7 +119,6 @@ async fn functions_committed_at_once_hold_their_own_files() -> Result<()> {
         ] {
             assert_eq!(world.files(&name, PATH)?["handler.py"].content, content);
         }
-        world.prune()?;
     }
     Ok(())
 }

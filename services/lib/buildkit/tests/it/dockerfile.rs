@@ -101,13 +101,17 @@ async fn a_failing_step_gives_its_exit_code_and_its_lines() -> Result<()> {
     let text = format!("FROM {}\nRUN echo to out; echo to err >&2; exit 3\n", world.base);
     let (repository, source) = Repository::committed("failing", &[("Dockerfile", &text)])?;
     let (result, events) = world.run(dockerfile(&repository, &source)).await;
-    let Err(Error::Failed { step, exit_code, lines: last, .. }) = result else {
+    let Err(Error::Failed { step, exit_code, lines: mut last, .. }) = result else {
         panic!("{result:?}")
     };
     assert!(step.is_some_and(|it| it.contains("RUN echo to out")));
     assert_eq!(exit_code, Some(3));
-    assert_eq!(last, ["to out", "to err"]);
-    assert_eq!(lines(&events), ["to out", "to err"]);
+    // The order between the two streams is not kept by anybody.
+    last.sort();
+    assert_eq!(last, ["to err", "to out"]);
+    let mut told = lines(&events);
+    told.sort_unstable();
+    assert_eq!(told, ["to err", "to out"]);
     assert!(step_is(&events, "RUN echo to out", StepStatus::Failed), "{events:?}");
     Ok(())
 }

@@ -34,9 +34,12 @@ async fn a_registry_that_never_answers_costs_the_limit_and_no_more() -> Result<(
     let missing = format!("127.0.0.1:{}/none:1", listener.local_addr()?.port());
     let text = format!("FROM {missing}\nRUN true\n");
     let (repository, source) = Repository::committed("silent", &[("Dockerfile", &text)])?;
-    for mut build in both(&world, &repository, &source, &missing) {
-        build.limit = Duration::from_secs(2);
-        let (result, _) = world.run(build).await;
+    let [commit, dockerfile] = both(&world, &repository, &source, &missing).map(|mut build| {
+        build.limit = Duration::from_secs(5);
+        build
+    });
+    let ((commit, _), (dockerfile, _)) = tokio::join!(world.run(commit), world.run(dockerfile));
+    for result in [commit, dockerfile] {
         assert!(
             matches!(&result, Err(Error::MissingBase { name }) if *name == missing),
             "{result:?}"
@@ -119,8 +122,10 @@ async fn dropping_a_build_stops_its_step() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_over_its_limit_is_stopped_and_says_where_it_was() -> Result<()> {
     let world = World::start().await?;
-    let (_repository, mut build) = endless(&world)?;
-    build.limit = Duration::from_secs(4);
+    let (repository, mut build) = endless(&world)?;
+    // Unpacks the base, so that the limit is over in the step and not before.
+    world.done(world.commit(&repository, &build.source)).await?;
+    build.limit = Duration::from_secs(5);
     let (result, events) = world.run(build).await;
     let Err(Error::Deadline { running, .. }) = result else { panic!("{result:?}") };
     assert!(running.iter().any(|it| it.contains("RUN echo running")), "{running:?}");
