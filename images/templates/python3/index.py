@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """HTTP server of the template python3-http: calls handle(event, context) of the user's handler.py.
 
-What a handler gets and may answer is what OpenFaaS's template of the same name has (that one
-stands on Flask; this one on WSGI and waitress alone, which load in a fifth of the time). Beyond
-it: every method reaches the handler, a body may be bytes, and a generator streams its answer.
+What a handler gets and may answer is what OpenFaaS's template of the same name has. That one
+stands on Flask, this one on waitress alone, because what need not be loaded makes a start faster.
+Beyond it: every method reaches the handler, and a dict's body may be bytes or a generator.
 
 A request's body is read whole before the handler runs, in memory up to BODY_IN_MEMORY bytes and
 beyond that in a temporary file, and handed over as one bytes object; over MAX_BODY it gets 413.

@@ -13,15 +13,19 @@
 //! every request gets exactly one answer; and once a version was good, either a worker serves it,
 //! or one starts, or a timer is armed to start one.
 
+mod role;
+mod words;
+
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use api::switch::Times;
 use nix::sys::signal::Signal;
+
+use role::{Origin, Role, Starting};
+pub(crate) use words::{Action, Event, Limits, Ticket, Timer, WorkerId};
 
 /// Processes that finish their last calls at a time; the oldest of more is told to end.
 const MAX_DRAINING: usize = 4;
@@ -30,124 +34,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// First wait before a restart, doubled each time: 0, 0.1 s, 0.2 s, ... 10 s.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-
-/// A process of the function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WorkerId(pub(crate) u64);
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-/// A `Switch` that waits for its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Ticket(pub(crate) u64);
-
-/// Times that can be waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// A starting worker must be ready.
-    Ready(WorkerId),
-    /// A draining worker's calls must have ended.
-    Drain(WorkerId),
-    /// A worker that was told to end must have.
-    Term(WorkerId),
-    /// The worker that died is to be replaced.
-    Restart,
-    /// The spare is no longer wanted.
-    Spare,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Event {
-    /// The watchdog has started.
-    Begin,
-    /// The provider wants this version.
-    Switch { ticket: Ticket, version: u64, ready: Duration, spare: Duration },
-    /// The provider wants the memory of the spare.
-    DropSpare,
-    /// A worker has loaded runtime and framework.
-    Loaded(WorkerId),
-    /// A worker can answer calls. `spoke`: it said so itself; else its port was seen to be open.
-    Ready { worker: WorkerId, spoke: bool },
-    /// A worker's process has ended, or could not be started.
-    Exited(WorkerId, String),
-    /// A draining worker has no call left.
-    Drained(WorkerId),
-    /// The source link could not be moved.
-    LinkFailed(String),
-    /// An armed timer's time has come.
-    Due(Timer),
-}
-
-/// What is to be done, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
-    /// Let the source link name this version.
-    Point(u64),
-    /// Start a process on a version, or a spare one.
-    Spawn { worker: WorkerId, version: Option<u64> },
-    /// Tell a spare its version.
-    Feed { worker: WorkerId, version: u64 },
-    /// Let this worker get all calls from now on.
-    Route(WorkerId),
-    /// No worker gets calls.
-    Unroute,
-    /// Tell when this worker's last call has ended.
-    Retire(WorkerId),
-    /// Signal the worker's process group.
-    Signal(WorkerId, Signal),
-    /// Arm a timer, anew if it is armed.
-    Arm(Timer, Duration),
-    /// Disarm a timer, if it is armed.
-    Disarm(Timer),
-    /// Answer: the version serves.
-    Switched { ticket: Ticket, version: u64, times: Times },
-    /// Answer: it does not, with the worker whose last lines say why.
-    Refused { ticket: Ticket, version: u64, worker: WorkerId, reason: String },
-    /// Answer: a newer one came.
-    Superseded { ticket: Ticket, version: u64 },
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// The last calls of a worker that was replaced.
-    pub(crate) drain: Duration,
-    /// The end of a process that was told to end.
-    pub(crate) term: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Role {
-    Spare { loaded: bool },
-    Starting(Starting),
-    Serving { version: u64, since: Instant },
-    Draining,
-    Ending,
-}
-
-/// A worker on its way to serve.
-#[derive(Clone, Debug, PartialEq)]
-struct Starting {
-    version: u64,
-    /// Who asked; nobody when it replaces a worker that died.
-    ticket: Option<Ticket>,
-    asked: Instant,
-    loaded: Option<Instant>,
-    origin: Origin,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// A process of its own.
-    New,
-    /// A spare; `loaded`: it had loaded when it was asked.
-    Spare { loaded: bool },
-}
+/// How long after an answer the next spare is started: the processor belongs to the first calls
+/// of the new code, and nobody saves again that fast.
+const SPARE_WAIT: Duration = Duration::from_millis(200);
 
 /// The machine's state.
 #[derive(Debug)]
@@ -211,6 +100,7 @@ impl Machine {
                     self.superseded(&old);
                 }
                 (self.ready, self.spare) = (ready, spare);
+                self.act(Action::Disarm(Timer::Spare));
                 self.start(now, version, Some(ticket));
             }
             Event::DropSpare => {
@@ -262,6 +152,8 @@ impl Machine {
                     self.start(now, good, None);
                 }
             }
+            Timer::Prepare if self.find_spare().is_none() => self.spawn_spare(),
+            Timer::Prepare => {}
             Timer::Spare => {
                 self.spare = Duration::ZERO;
                 self.drop_spare();
@@ -272,11 +164,11 @@ impl Machine {
     /// Brings a version under way: by the spare if there is one, else by a new process. The
     /// module above says why the link moves first.
     fn start(&mut self, now: Instant, version: u64, ticket: Option<Ticket>) {
+        self.act(Action::Disarm(Timer::Prepare));
         self.point(version);
         let spare = self.find_spare();
         let (worker, origin) = match spare {
             Some((worker, loaded)) => {
-                self.act(Action::Disarm(Timer::Spare));
                 self.act(Action::Feed { worker, version });
                 (worker, Origin::Spare { loaded })
             }
@@ -325,9 +217,12 @@ impl Machine {
                 self.kill(replacement);
             }
             self.deaths = 0;
-            let times = times(&starting, now);
+            let times = starting.times(now);
             self.act(Action::Switched { ticket, version: starting.version, times });
             self.keep_spare();
+        } else if !self.spare.is_zero() && self.spares_work {
+            // It may have taken the spare; the time until which one is wanted stays.
+            self.act(Action::Arm(Timer::Prepare, SPARE_WAIT));
         }
     }
 
@@ -345,10 +240,9 @@ impl Machine {
                 }
                 self.restart_later();
             }
-            Some(Role::Spare { .. }) => self.act(Action::Disarm(Timer::Spare)),
             Some(Role::Draining) => self.act(Action::Disarm(Timer::Drain(worker))),
             Some(Role::Ending) => self.act(Action::Disarm(Timer::Term(worker))),
-            None => {}
+            Some(Role::Spare { .. }) | None => {}
         }
     }
 
@@ -379,13 +273,10 @@ impl Machine {
     /// After a request was answered: somebody edits, and the next one is to be fast.
     fn keep_spare(&mut self) {
         if self.spare.is_zero() {
-            return self.drop_spare();
-        }
-        if self.find_spare().is_none() {
-            self.spawn_spare();
-        }
-        if self.find_spare().is_some() {
+            self.drop_spare();
+        } else if self.spares_work {
             self.act(Action::Arm(Timer::Spare, self.spare));
+            self.act(Action::Arm(Timer::Prepare, SPARE_WAIT));
         }
     }
 
@@ -398,8 +289,9 @@ impl Machine {
     }
 
     fn drop_spare(&mut self) {
+        self.act(Action::Disarm(Timer::Prepare));
+        self.act(Action::Disarm(Timer::Spare));
         if let Some((worker, _)) = self.find_spare() {
-            self.act(Action::Disarm(Timer::Spare));
             self.kill(worker);
         }
     }
@@ -468,18 +360,5 @@ impl Machine {
 
     fn act(&mut self, action: Action) {
         self.actions.push(action);
-    }
-}
-
-/// Where the time of a switch went. A process that never said that it had loaded counts as
-/// starting all the time.
-fn times(starting: &Starting, now: Instant) -> Times {
-    let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1000.0;
-    let loaded = starting.loaded.unwrap_or(now);
-    Times {
-        spare: starting.origin == Origin::Spare { loaded: true },
-        start_ms: ms(starting.asked, loaded),
-        load_ms: ms(loaded, now),
-        total_ms: ms(starting.asked, now),
     }
 }

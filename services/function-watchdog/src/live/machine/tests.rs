@@ -142,15 +142,17 @@ fn while_somebody_edits_one_spare_waits_until_its_time_is_over() {
         (
             0,
             ready(2),
-            "route 2, arm Drain1 30000ms, retire 1, switched v2 new 0+0ms, spawn 3 spare, arm Spare 60000ms",
+            "route 2, arm Drain1 30000ms, retire 1, switched v2 new 0+0ms, arm Spare 60000ms, arm Prepare 200ms",
         ),
+        (200, Event::Due(Timer::Prepare), "spawn 3 spare"),
         (50, Event::Loaded(w(3)), ""),
         (0, switch(3, 60), "link v3, feed 3 v3, arm Ready3 5000ms"),
         (
             2,
             ready(3),
-            "route 3, arm Drain2 30000ms, retire 2, switched v3 spare 0+2ms, spawn 4 spare, arm Spare 60000ms",
+            "route 3, arm Drain2 30000ms, retire 2, switched v3 spare 0+2ms, arm Spare 60000ms, arm Prepare 200ms",
         ),
+        (200, Event::Due(Timer::Prepare), "spawn 4 spare"),
         (0, Event::Due(Timer::Spare), "kill 4"),
         (0, exited(4), ""),
         (0, switch(4, 0), "link v4, spawn 5 v4, arm Ready5 5000ms"),
@@ -180,7 +182,7 @@ fn after_a_refused_version_a_spare_waits_for_the_repair() {
         (
             0,
             exited(2),
-            "link v1, refused v2 by 2: the process ended before it was ready (exit status 1), spawn 3 spare, arm Spare 60000ms",
+            "link v1, refused v2 by 2: the process ended before it was ready (exit status 1), arm Spare 60000ms, arm Prepare 200ms",
         ),
     ]);
 }
@@ -227,6 +229,25 @@ fn a_save_that_hangs_does_not_keep_a_dead_process_from_being_replaced() {
         (0, exited(1), "unroute, arm Restart 0ms"),
         (0, Event::Due(Timer::Restart), "link v1, spawn 3 v1, arm Ready3 5000ms"),
         (0, ready(2), "link v2, route 2, kill 3, switched v2 new 0+0ms"),
+    ]);
+}
+
+#[test]
+fn a_replacement_takes_the_spare_and_another_one_waits_until_the_same_time() {
+    check(&[
+        (0, Event::Begin, "spawn 1 spare"),
+        (0, switch(1, 60), "link v1, feed 1 v1, arm Ready1 5000ms"),
+        (0, ready(1), "route 1, switched v1 new 0+0ms, arm Spare 60000ms, arm Prepare 200ms"),
+        (200, Event::Due(Timer::Prepare), "spawn 2 spare"),
+        (0, Event::Loaded(w(2)), ""),
+        (0, exited(1), "unroute, arm Restart 0ms"),
+        (0, Event::Due(Timer::Restart), "feed 2 v1, arm Ready2 5000ms"),
+        (0, ready(2), "route 2, arm Prepare 200ms"),
+        (200, Event::Due(Timer::Prepare), "spawn 3 spare"),
+        (0, Event::Due(Timer::Spare), "kill 3"),
+        (0, exited(2), "unroute, arm Restart 100ms"),
+        (100, Event::Due(Timer::Restart), "spawn 4 v1, arm Ready4 5000ms"),
+        (0, ready(4), "route 4"),
     ]);
 }
 
@@ -395,7 +416,7 @@ impl World {
         }
         let of_worker = |timer: &Timer| match timer {
             Timer::Ready(worker) | Timer::Drain(worker) | Timer::Term(worker) => Some(*worker),
-            Timer::Restart | Timer::Spare => None,
+            Timer::Restart | Timer::Prepare | Timer::Spare => None,
         };
         for worker in self.timers.iter().filter_map(of_worker) {
             assert!(known.contains(&worker), "a timer waits for {worker}, which is gone");
