@@ -1,5 +1,6 @@
 //! Calls of functions: what goes through, and what the platform says itself.
 
+use futures::future::select;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
@@ -193,23 +194,14 @@ async fn a_call_is_held_until_a_replica_is_ready() {
     let replica = Replica::start().await;
     world.provider.route("cold", &[]).await;
     world.provider.route("warm", &[&replica]).await;
-    let held = tokio::spawn(world.call(Method::POST, "/function/cold/echo").body("kept").send());
-    // The second is refused only once the first is held: ask until then.
-    let refused = async {
-        loop {
-            let answer = world.get("/function/cold/id").send();
-            tokio::select! {
-                answer = answer => break answer.unwrap(),
-                () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
-            }
-        }
-    };
-    let refused = within(refused).await;
-    assert_eq!(refused.status(), 429);
+    // One of two is held, and the other finds that place taken.
+    let call = || world.call(Method::POST, "/function/cold/echo").body("kept").send();
+    let (one, other) = (Box::pin(call()), Box::pin(call()));
+    let (refused, held) = within(select(one, other)).await.factor_first();
+    assert_eq!(refused.unwrap().status(), 429);
     assert_eq!(within(world.get("/function/warm/id").send()).await.unwrap().status(), 200);
     world.provider.set("cold", &[&replica]);
-    let answer = within(held).await.unwrap().unwrap();
-    assert_eq!(answer.text().await.unwrap(), "kept");
+    assert_eq!(within(held).await.unwrap().text().await.unwrap(), "kept");
 }
 
 #[tokio::test]

@@ -105,9 +105,9 @@ impl Replica {
         self.inner.seen.borrow().clone()
     }
 
-    /// Waits until it has got a request.
-    pub(crate) async fn served(&self) {
-        within(self.inner.seen.subscribe().wait_for(|all| !all.is_empty())).await.unwrap();
+    /// Waits until it has got so many requests.
+    pub(crate) async fn served(&self, count: usize) {
+        within(self.inner.seen.subscribe().wait_for(|all| all.len() >= count)).await.unwrap();
     }
 }
 

@@ -52,7 +52,7 @@ async fn no_call_fails_while_replicas_are_replaced_in_order() {
         replica.stop().await;
         replica = next;
         // It serves before it is replaced in turn.
-        replica.served().await;
+        replica.served(1).await;
     }
     stop.store(true, Ordering::SeqCst);
     let mut total = 0;
@@ -72,7 +72,8 @@ async fn no_repeatable_call_fails_when_a_replica_dies_before_it_is_replaced() {
         .map(|_| tokio::spawn(keep_calling(Arc::clone(&world), Arc::clone(&stop), Method::GET)))
         .collect();
     for _ in 0..10 {
-        replica.served().await;
+        // Every caller had its turn: no call is hit by one death after another.
+        replica.served(32).await;
         replica.kill().await;
         let next = Replica::start().await;
         world.provider.route("hello", &[&next]).await;
