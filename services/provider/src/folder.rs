@@ -200,4 +200,6 @@ pub(crate) fn enter() -> Result<AsOwner, FolderError> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 pub use error::GitError;
 use tree::CommitTree;
 
+use crate::folder::FolderError;
 use crate::sys::AsOwner;
 
 /// The branch of a new function.
@@ -130,7 +131,7 @@ impl Git {
     /// `UnknownCommit` when there is no such commit, else that it cannot be read.
     pub fn changes(&self, against: Option<CommitId>, limit: usize) -> Result<Changes, GitError> {
         let _owner = enter()?;
-        let repository = self.repository()?;
+        let repository = self.with_folder()?;
         let commit = against.map_or_else(|| head(&repository), |id| Ok(Some(id.0)))?;
         let tree = commit.map(|id| tree_of(&repository, id)).transpose()?;
         let mut options = DiffOptions::new();
@@ -179,16 +180,27 @@ impl Git {
         Ok(text)
     }
 
-    /// Opens the repository with the folder that we know, whatever its configuration says.
+    /// Opens the repository without a folder, so that it can be read when that is gone.
     fn repository(&self) -> Result<Repository, GitError> {
         lock::refuse_special(&self.git_dir)?;
-        let flags = git2::RepositoryOpenFlags::NO_SEARCH | git2::RepositoryOpenFlags::NO_DOTGIT;
+        let flags = git2::RepositoryOpenFlags::BARE
+            | git2::RepositoryOpenFlags::NO_SEARCH
+            | git2::RepositoryOpenFlags::NO_DOTGIT;
         let opening = GitError::git("opening the git directory");
-        let repository = Repository::open_ext(&self.git_dir, flags, std::iter::empty::<&Path>())
-            .map_err(|error| match error.code() {
+        Repository::open_ext(&self.git_dir, flags, std::iter::empty::<&Path>()).map_err(|error| {
+            match error.code() {
                 ErrorCode::NotFound => GitError::Gone { name: self.name.clone() },
                 _ => opening(error),
-            })?;
+            }
+        })
+    }
+
+    /// Opens the repository with the folder that we know, whatever its configuration says.
+    fn with_folder(&self) -> Result<Repository, GitError> {
+        let repository = self.repository()?;
+        if !self.folder.symlink_metadata().is_ok_and(|status| status.is_dir()) {
+            return Err(FolderError::Gone { name: self.name.clone() }.into());
+        }
         repository.set_workdir(&self.folder, false).map_err(GitError::git("opening the folder"))?;
         Ok(repository)
     }
@@ -275,7 +287,7 @@ fn path_of(delta: &DiffDelta<'_>) -> String {
 
 /// Waits until a file and the name it has are on the disk.
 fn sync_file(path: &Path) -> Result<(), GitError> {
-    let fails = |source| crate::folder::FolderError::from_io("syncing", path.display(), source);
+    let fails = |source| FolderError::from_io("syncing", path.display(), source);
     File::open(path).and_then(|file| file.sync_all()).map_err(fails)?;
     if let Some(parent) = path.parent() {
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(fails)?;

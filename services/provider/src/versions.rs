@@ -40,7 +40,7 @@ const NEXT: &str = ".next";
 /// What is being removed begins so.
 const OLD: &str = ".old-";
 /// Beyond so many files and folders, one sync of the whole file system is cheaper than one each.
-const MAX_FSYNCS: usize = 256;
+const MAX_FSYNCS: usize = 32;
 
 /// The versions of one function. All calls are synchronous; they exclude each other, but
 /// [`Versions::sync`] and [`Versions::prune`] wait for the disk without holding up a save.

@@ -57,9 +57,12 @@ fn open_with<P: ?Sized + NixPath>(
     flags: OFlag,
     resolve: ResolveFlag,
 ) -> nix::Result<OwnedFd> {
-    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    // `O_PATH` opens nothing that could wait, and takes no other flag.
-    let flags = if flags.contains(OFlag::O_PATH) { flags } else { flags | OFlag::O_NONBLOCK };
+    let flags = flags | OFlag::O_CLOEXEC;
+    // `O_PATH` opens nothing that could wait, and takes no such flag.
+    let flags = match flags.contains(OFlag::O_PATH) {
+        true => flags,
+        false => flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
+    };
     let how = OpenHow::new().flags(flags).resolve(resolve);
     // A rename somewhere while `..` was followed makes the kernel unsure: it says EAGAIN.
     for _ in 0..16 {

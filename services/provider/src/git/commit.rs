@@ -58,7 +58,7 @@ impl Git {
     ) -> Result<Option<(String, CommitId)>, GitError> {
         let _owner = enter()?;
         lock::wait(&self.git_dir, PATIENCE)?;
-        let repository = self.repository()?;
+        let repository = self.with_folder()?;
         let (mut index, parent) = (take_in(&repository)?, head(&repository)?);
         let writing = GitError::git("keeping what is not committed");
         let tree = index.write_tree().map_err(&writing)?;
@@ -73,7 +73,7 @@ impl Git {
     }
 
     fn try_commit(&self, message: &str, author: &Author) -> Result<Option<CommitId>, GitError> {
-        let repository = self.repository()?;
+        let repository = self.with_folder()?;
         if let Some(what) = in_progress(repository.state()) {
             return Err(GitError::InProgress { what });
         }

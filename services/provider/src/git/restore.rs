@@ -36,7 +36,7 @@ impl Git {
         let _owner = enter()?;
         lock::wait(&self.git_dir, PATIENCE)?;
         let target = self.tree_of(commit)?;
-        let repository = self.repository()?;
+        let repository = self.with_folder()?;
         let restoring = GitError::git("restoring a commit");
         let mut index = repository.index().map_err(&restoring)?;
         let tracked: BTreeSet<Vec<u8>> = index.iter().map(|entry| entry.path).collect();

@@ -61,11 +61,10 @@ pub(super) fn apply(
                     manifest.items.push(Item::new(entry, began, before[at].unsynced));
                 } else {
                     work.remove(&before[at].entry)?;
-                    // It did not go, it changed.
-                    work.made.removed -= 1;
-                    manifest.items.extend(work.make(entry, began, id)?);
+                    manifest.items.extend(work.replace(entry, began, id)?);
                 }
             }
+            Step::Replace(entry) => manifest.items.extend(work.replace(entry, began, id)?),
             Step::Make(entry) => manifest.items.extend(work.make(entry, began, id)?),
         }
     }
@@ -109,6 +108,18 @@ impl Work<'_> {
         self.made.removed += 1;
         unlinkat(self.next, &*entry.path, flag)
             .map_err(|errno| fails("removing", &entry.path, errno))
+    }
+
+    /// Makes one entry in the place of one that was removed: that did not go, it changed.
+    fn replace(
+        &mut self,
+        entry: Entry,
+        began: &Began,
+        id: u64,
+    ) -> Result<Option<Item>, VersionError> {
+        let item = self.make(entry, began, id)?;
+        self.made.removed -= usize::from(item.is_some());
+        Ok(item)
     }
 
     /// Makes one entry; none if it is not in the folder any more.

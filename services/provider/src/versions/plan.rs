@@ -28,7 +28,9 @@ pub(super) enum Step {
     Keep(usize),
     /// It is, if the bytes of the file are the same.
     Compare(usize, Entry),
-    /// It is new, or takes the place of something else that has its name.
+    /// It takes the place of something else that has its name, and is gone when this is done.
+    Replace(Entry),
+    /// It is new.
     Make(Entry),
 }
 
@@ -95,7 +97,7 @@ pub(super) fn plan(before: &[Item], found: Vec<Entry>) -> Plan {
                 (Node::Link(a), Node::Link(b)) if a == b => Step::Keep(old),
                 _ => {
                     plan.gone.push(old);
-                    Step::Make(entry)
+                    Step::Replace(entry)
                 }
             });
             old += 1;
@@ -169,6 +171,7 @@ mod tests {
             .map(|step| match step {
                 Step::Keep(at) => format!("keep {}", text(&before[*at].entry.path)),
                 Step::Compare(_, entry) => format!("compare {}", text(&entry.path)),
+                Step::Replace(entry) => format!("replace {}", text(&entry.path)),
                 Step::Make(entry) => format!("make {}", text(&entry.path)),
             })
             .collect();
@@ -194,7 +197,7 @@ mod tests {
         check(&before, &before, &[], &["keep a", "keep b", "keep b/c", "keep l"]);
         let after =
             Model::from([("a", ('f', 4)), ("b", ('d', 0)), ("b/d", ('f', 2)), ("l", ('l', 2))]);
-        check(&before, &after, &["b/c", "l"], &["compare a", "keep b", "make b/d", "make l"]);
+        check(&before, &after, &["b/c", "l"], &["compare a", "keep b", "make b/d", "replace l"]);
         check(&before, &Model::new(), &["a", "b", "b/c", "l"], &[]);
         check(&Model::new(), &before, &[], &["make a", "make b", "make b/c", "make l"]);
     }
@@ -203,8 +206,8 @@ mod tests {
     fn a_folder_that_became_a_file_goes_with_all_it_held() {
         let before = Model::from([("b", ('d', 0)), ("b/c", ('f', 2)), ("b.py", ('f', 3))]);
         let after = Model::from([("b", ('f', 9)), ("b.py", ('f', 3))]);
-        check(&before, &after, &["b", "b/c"], &["make b", "keep b.py"]);
-        check(&after, &before, &["b"], &["make b", "make b/c", "keep b.py"]);
+        check(&before, &after, &["b", "b/c"], &["replace b", "keep b.py"]);
+        check(&after, &before, &["b"], &["replace b", "make b/c", "keep b.py"]);
     }
 
     #[test]
@@ -217,9 +220,9 @@ mod tests {
     }
 
     fn model() -> impl Strategy<Value = Model> {
-        let names = ["a", "a.b", "a/b", "a/b/c", "a-", "ab", "b", "b/a", "b/a!"];
-        prop::collection::btree_map(prop::sample::select(&names[..]), ("[fl]", 0u64..6), 0..9)
-            .prop_map(|chosen| {
+        let names = vec!["a", "a.b", "a/b", "a/b/c", "a-", "ab", "b", "b/a", "b/a!"];
+        prop::collection::btree_map(prop::sample::select(names), ("[fl]", 0u64..6), 0..9).prop_map(
+            |chosen| {
                 let mut model: Model = chosen
                     .iter()
                     .map(|(path, (kind, number))| (*path, (kind.chars().next().unwrap(), *number)))
@@ -231,7 +234,8 @@ mod tests {
                     }
                 }
                 model
-            })
+            },
+        )
     }
 
     proptest! {
@@ -250,7 +254,7 @@ mod tests {
                         result.retain(|other| other.path != entry.path);
                         result.push(entry.clone());
                     }
-                    Step::Make(entry) => {
+                    Step::Make(entry) | Step::Replace(entry) => {
                         prop_assert!(result.iter().all(|other| other.path != entry.path));
                         result.push(entry.clone());
                     }
