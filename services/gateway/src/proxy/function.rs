@@ -148,10 +148,10 @@ impl Functions {
                 held = Some(self.held.try_acquire().map_err(|_| too_many_held(name))?);
             }
             let recover = async {
-                match backoff.next().filter(|_| !failed.is_empty()) {
-                    Some(wait) => sleep(wait).await,
-                    None => std::future::pending().await,
+                if failed.is_empty() {
+                    std::future::pending::<()>().await;
                 }
+                sleep(backoff.next().expect("a back-off has no end")).await;
             };
             tokio::select! {
                 () = view.changed() => {}

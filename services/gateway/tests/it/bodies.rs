@@ -5,14 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use http::Method;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::replica::Replica;
-use crate::world::{World, long_body, within};
+use crate::world::{World, change, long_body, twice, within};
 
 const MIB: u64 = 1024 * 1024;
 /// More than 1 GiB takes through three processes on a slow machine.
@@ -73,23 +71,10 @@ async fn a_connection_changes_its_protocol_through_the_gateway() {
     let world = World::start(&[]).await;
     let replica = Replica::start().await;
     world.provider.route("hello", &[&replica]).await;
-    let mut stream = TcpStream::connect(world.gateway.functions).await.unwrap();
-    let head = "GET /function/hello/upgrade HTTP/1.1\r\nhost: x\r\n\
-                connection: keep-alive, Upgrade\r\nupgrade: twice\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(within(stream.read_u8()).await.unwrap());
-    }
-    let answer = String::from_utf8(answer).unwrap().to_lowercase();
-    assert!(answer.starts_with("http/1.1 101"), "{answer}");
-    assert!(answer.contains("upgrade: twice\r\n") && answer.contains("x-call-id: "), "{answer}");
-    for word in ["once", "more"] {
-        stream.write_all(word.as_bytes()).await.unwrap();
-        let mut back = vec![0; 2 * word.len()];
-        within(stream.read_exact(&mut back)).await.unwrap();
-        assert_eq!(back, word.repeat(2).as_bytes());
-    }
+    let (mut stream, head) = change(world.gateway.functions, "/function/hello/upgrade", "").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert!(head.contains("upgrade: twice\r\n") && head.contains("x-call-id: "), "{head}");
+    twice(&mut stream).await;
     // It counts as a call until it ends.
     let epoch = world.provider.set("hello", &[]);
     world.provider.acked(epoch).await;

@@ -1,10 +1,12 @@
 //! Who may pass which door.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use reqwest::RequestBuilder;
 use serde_json::Value;
 
-use crate::world::{PASSWORD, World, long_body, within};
+use crate::world::{PASSWORD, World, change, long_body, twice, within};
 
 fn owner(request: RequestBuilder) -> RequestBuilder {
     request.basic_auth("admin", Some(PASSWORD))
@@ -129,6 +131,22 @@ async fn what_the_provider_streams_arrives_line_by_line() {
     }
     drop(lines);
     assert_eq!(within(answer.chunk()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_terminal_is_the_owners_and_no_other_pages() {
+    let world = World::start(&[]).await;
+    let door = world.gateway.console;
+    let login =
+        format!("authorization: Basic {}\r\n", STANDARD.encode(format!("admin:{PASSWORD}")));
+    let (mut stream, head) = change(door, "/v1/upgrade", &login).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    twice(&mut stream).await;
+    let (_, head) = change(door, "/v1/upgrade", "").await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    let foreign = format!("{login}origin: http://{}\r\n", world.gateway.functions);
+    let (_, head) = change(door, "/v1/upgrade", &foreign).await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::replica::Replica;
+use crate::replica::{Replica, twice};
 use crate::world::within;
 
 /// The provider's side of the route table, kept over restarts of its server.
@@ -72,6 +72,7 @@ impl Provider {
             .route("/routes/ack", post(ack))
             .route("/routes/drained", post(drained))
             .route("/v1/stream", get(stream_out))
+            .route("/v1/upgrade", get(twice))
             .fallback(describe)
             .with_state(Arc::clone(&self.inner));
         let listener = Listener::unix(&self.socket, 0o600).unwrap();

@@ -62,7 +62,7 @@ impl Replica {
             .route("/count", post(count))
             .route("/wait", any(wait))
             .route("/stream", get(stream))
-            .route("/upgrade", get(upgrade))
+            .route("/upgrade", get(twice))
             .route("/hostile", get(hostile))
             .route("/moved", get(async || (http::StatusCode::FOUND, [("location", "/there")])))
             .fallback(describe)
@@ -177,7 +177,7 @@ async fn stream(State(inner): State<Arc<Inner>>) -> Response {
 }
 
 /// Changes to a protocol that says everything twice.
-async fn upgrade(mut request: Request) -> Response {
+pub(crate) async fn twice(mut request: Request) -> Response {
     let change = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let mut stream = TokioIo::new(change.await.unwrap());

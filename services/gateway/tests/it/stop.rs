@@ -2,10 +2,11 @@
 
 use fs_err as fs;
 use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::replica::Replica;
-use crate::world::{World, until, within};
+use crate::world::{World, change, twice, until, within};
 
 /// Waits until nobody listens on the functions' origin.
 async fn closed(world: &World) {
@@ -32,6 +33,19 @@ async fn a_stop_lets_running_calls_end_and_cuts_streams_that_have_no_end() {
     replica.inner.go.add_permits(1);
     let answer = within(running).await.unwrap().unwrap();
     assert_eq!(answer.text().await.unwrap(), replica.id);
+    assert!(world.gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_stop_cuts_changed_connections_without_waiting_for_them() {
+    let mut world = World::start(&["--drain", "3600"]).await;
+    let replica = Replica::start().await;
+    world.provider.route("hello", &[&replica]).await;
+    let (mut stream, _) = change(world.gateway.functions, "/function/hello/upgrade", "").await;
+    twice(&mut stream).await;
+    world.gateway.signal(Signal::SIGTERM);
+    let rest = within(stream.read_to_end(&mut Vec::new())).await;
+    assert_eq!(rest.unwrap_or(0), 0);
     assert!(world.gateway.ended().await.success());
 }
 

@@ -46,6 +46,31 @@ pub(crate) fn until(mut happened: impl AsyncFnMut() -> bool) -> impl Future<Outp
     })
 }
 
+/// Asks for a change of protocol with further `headers`; gives the connection and the answer's head.
+pub(crate) async fn change(door: SocketAddr, path: &str, headers: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: {door}\r\nconnection: keep-alive, Upgrade\r\n\
+         upgrade: twice\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(within(stream.read_u8()).await.unwrap());
+    }
+    (stream, String::from_utf8(answer).unwrap())
+}
+
+/// Checks that the other end of a changed connection says everything twice.
+pub(crate) async fn twice(stream: &mut TcpStream) {
+    for word in ["once", "more"] {
+        stream.write_all(word.as_bytes()).await.unwrap();
+        let mut back = vec![0; 2 * word.len()];
+        within(stream.read_exact(&mut back)).await.unwrap();
+        assert_eq!(back, word.repeat(2).as_bytes());
+    }
+}
+
 /// A request's body of some MiB, made as it is sent.
 pub(crate) fn long_body(length: u64) -> reqwest::Body {
     let part = Bytes::from_static(&[b'x'; 64 * 1024]);
