@@ -143,7 +143,8 @@ fn unpack(
     let before = Lock::load(&lock_path())?;
     let mut lock = before.clone();
     let packages: Vec<_> = packages.iter().collect();
-    let unpacked = deb::provide(cache, &mut lock, &packages, options.locked, progress)?;
+    let apt = deb::Apt::new(&cache.state("apt")?, &lock.suite);
+    let unpacked = deb::provide(cache, &apt, &mut lock, &packages, options.locked, progress)?;
     if lock != before {
         lock.save(&lock_path())?;
         progress.note("images/lock.yml was rewritten; commit it");

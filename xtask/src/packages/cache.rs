@@ -43,7 +43,8 @@ impl Cache {
         Self::open_at(&Self::folder()?, progress)
     }
 
-    fn open_at(root: &Path, progress: &Progress) -> Result<Self> {
+    /// Opens a cache that lies elsewhere.
+    pub(crate) fn open_at(root: &Path, progress: &Progress) -> Result<Self> {
         fs::create_dir_all(root)?;
         let path = root.join("lock");
         let file =

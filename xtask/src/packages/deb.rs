@@ -34,12 +34,12 @@ pub(crate) struct Unpacked {
 /// for the caller to save, unless `locked` forbids it.
 pub(crate) fn provide(
     cache: &Cache,
+    apt: &Apt,
     lock: &mut Lock,
     packages: &[&Package],
     locked: bool,
     progress: &Progress,
 ) -> Result<BTreeMap<String, Unpacked>> {
-    let apt = Apt::new(&cache.state("apt")?, &lock.suite);
     let unanswered: Vec<_> = packages
         .iter()
         .copied()
@@ -57,9 +57,9 @@ pub(crate) fn provide(
                 names.join(", ")
             );
         }
-        answer(&apt, lock, &unanswered, false, progress)?;
+        answer(apt, lock, &unanswered, false, progress)?;
     }
-    fetch(cache, &apt, lock, packages, locked, progress)?;
+    fetch(cache, apt, lock, packages, locked, progress)?;
     let mut unpacked = BTreeMap::new();
     for package in packages {
         if package.debs().is_some() {
@@ -221,3 +221,6 @@ fn key(lock: &Lock, package: &Package) -> Result<String> {
     }
     Ok(key.finish())
 }
+
+#[cfg(test)]
+mod tests;

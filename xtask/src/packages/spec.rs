@@ -187,6 +187,12 @@ pub(crate) fn load_all(images: &Path) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
+/// Reads the text of one yml file, as if it lay in `dir`.
+#[cfg(test)]
+pub(crate) fn parse(dir: &Path, text: &str) -> Result<Package, Mistake> {
+    Ok(Package { dir: dir.to_owned(), ..raw::parse("build.yml", text)? })
+}
+
 /// Reads a yml file of another kind with the same care for its errors.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path)?;

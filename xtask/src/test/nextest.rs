@@ -43,12 +43,12 @@ impl Suite<'_> {
         let (seconds, counted) = timed(|| self.counted());
         match counted {
             Ok((passed, failed)) => report.tests(seconds, passed, failed),
-            Err(error) => drop(report.add::<()>("tests", seconds, Err(error))),
+            Err(error) => return report.fail("tests", seconds, &error),
         }
         if let Scope::Unit { reason: Some(reason) } = self.scope {
             match self.integration_tests() {
                 Ok(tests) => tests.into_iter().for_each(|test| report.not_run(reason, test)),
-                Err(error) => drop(report.add::<()>("list", 0.0, Err(error))),
+                Err(error) => report.fail("list", 0.0, &error),
             }
         }
     }

@@ -49,16 +49,27 @@ impl Report {
 
     /// Counts a section that ran elsewhere, and passes on what it made.
     pub(crate) fn add<T>(&mut self, name: &str, seconds: f64, result: Result<T>) -> Option<T> {
-        let (made, failure) = match result {
-            Ok(made) => (Some(made), None),
-            Err(error) => (None, Some(format!("{error:#}"))),
-        };
-        match failure {
-            None => self.passed += 1,
-            Some(_) => self.failed += 1,
+        match result {
+            Ok(made) => {
+                self.passed += 1;
+                self.sections.push(Section { name: name.to_owned(), seconds, failure: None });
+                Some(made)
+            }
+            Err(error) => {
+                self.fail(name, seconds, &error);
+                None
+            }
         }
-        self.sections.push(Section { name: name.to_owned(), seconds, failure });
-        made
+    }
+
+    /// Counts a section that failed.
+    pub(crate) fn fail(&mut self, name: &str, seconds: f64, error: &anyhow::Error) {
+        self.failed += 1;
+        self.sections.push(Section {
+            name: name.to_owned(),
+            seconds,
+            failure: Some(format!("{error:#}")),
+        });
     }
 
     /// Counts the tests, whose runner has told about each failure itself.

@@ -23,13 +23,26 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 pub(crate) struct Apt {
     dir: PathBuf,
     suite: String,
+    /// Lines of a `sources.list`; the host's own, for this suite, unless given.
+    sources: Option<String>,
     updated: Cell<bool>,
 }
 
 impl Apt {
     /// apt for `suite`, with its state in `dir`. Nothing is done until it is needed.
     pub(crate) fn new(dir: &Path, suite: &str) -> Self {
-        Self { dir: dir.join(suite), suite: suite.to_owned(), updated: Cell::new(false) }
+        Self {
+            dir: dir.join(suite),
+            suite: suite.to_owned(),
+            sources: None,
+            updated: Cell::new(false),
+        }
+    }
+
+    /// apt for an archive of one's own.
+    #[cfg(test)]
+    pub(crate) fn with_sources(dir: &Path, suite: &str, sources: String) -> Self {
+        Self { sources: Some(sources), ..Self::new(dir, suite) }
     }
 
     /// Fetches the suite's index, once in the life of this value.
@@ -43,15 +56,10 @@ impl Apt {
         }
         fs::write(self.dir.join("status"), "")?;
         fs::write(self.dir.join("apt.conf"), configuration(&self.dir)?)?;
-        let codename = codename(&fs::read_to_string("/etc/os-release")?)?;
-        let uris = children::output(Command::new("apt-get").args(["--print-uris", "update"]))?;
-        let sources = sources(&uris, &codename, &self.suite, Path::new(KEYRING).exists());
-        if sources.is_empty() {
-            bail!(
-                "the host's apt knows no archive of Debian {codename} to take {} from; see /etc/apt/sources.list.d",
-                self.suite
-            );
-        }
+        let sources = match &self.sources {
+            Some(sources) => sources.clone(),
+            None => host_sources(&self.suite)?,
+        };
         fs::write(self.dir.join("sources.list"), sources)?;
         children::output(self.command("apt-get").arg("update"))
             .with_context(|| format!("reading the index of Debian {}", self.suite))?;
@@ -146,6 +154,19 @@ fn configuration(dir: &Path) -> Result<String> {
         text += &format!("{key} \"{value}\";\n");
     }
     Ok(text + "#clear APT::Architectures;\nAPT::Architectures { \"amd64\"; };\n")
+}
+
+/// The sources of the host, for another suite.
+fn host_sources(suite: &str) -> Result<String> {
+    let codename = codename(&fs::read_to_string("/etc/os-release")?)?;
+    let uris = children::output(Command::new("apt-get").args(["--print-uris", "update"]))?;
+    let sources = sources(&uris, &codename, suite, Path::new(KEYRING).exists());
+    if sources.is_empty() {
+        bail!(
+            "the host's apt knows no archive of Debian {codename} to take {suite} from; see /etc/apt/sources.list.d"
+        );
+    }
+    Ok(sources)
 }
 
 fn codename(os_release: &str) -> Result<String> {
