@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use api::event::Event;
 use api::{Error, ErrorCode, FunctionName};
 use fs_err as fs;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -36,6 +37,8 @@ const EVENTS: usize = 1024;
 const EPOCHS: u64 = 1 << 32;
 /// How long all functions together may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Open files that a function may have.
+const OPEN_FILES: u64 = 65_536;
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 /// What all functions stand on.
@@ -126,6 +129,7 @@ impl Provider {
                 shim_cgroup: config.shim_cgroup.clone(),
             },
             limit_pids: can_limit_pids(config.limits)?,
+            open_files: open_files()?,
             ready_limit: config.ready_limit(),
         };
         let shared = Arc::new(Shared {
@@ -322,6 +326,12 @@ fn prepare(config: &Config) -> Result<()> {
     }
     folder::prepare_state(&config.state)?;
     Ok(())
+}
+
+/// What functions may have open: not more than the host lets us give.
+fn open_files() -> Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+    Ok(most.min(OPEN_FILES))
 }
 
 /// Whether the kernel lets us limit processes, told by the cgroup that functions are made in.

@@ -66,6 +66,8 @@ pub struct Replicas {
     pub runtime: Runtime,
     /// Whether the kernel lets us limit processes here.
     pub limit_pids: bool,
+    /// Open files that a replica may have.
+    pub open_files: u64,
     /// How long a new process of a function may take until it is ready.
     pub ready_limit: Duration,
 }
@@ -269,6 +271,7 @@ impl Replicas {
             network: namespace,
             binds,
             limit_pids: self.limit_pids,
+            open_files: self.open_files,
         })?;
         let lease = client.lease("start", LEASE_LIFE).await.map_err(about)?;
         let top = resolved.top_chain();

@@ -25,6 +25,7 @@ pub(super) struct Input<'a> {
     pub(super) network: &'a Path,
     pub(super) binds: Binds,
     pub(super) limit_pids: bool,
+    pub(super) open_files: u64,
 }
 
 /// Paths of the host that a replica sees.
@@ -90,7 +91,7 @@ pub(super) fn build(input: &Input<'_>) -> Result<Value, Error> {
             "noNewPrivileges": true,
             "oomScoreAdj": OOM_SCORE,
             "rlimits": [
-                { "type": "RLIMIT_NOFILE", "hard": 65536, "soft": 65536 },
+                { "type": "RLIMIT_NOFILE", "hard": input.open_files, "soft": input.open_files },
                 { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
             ],
         },
@@ -184,6 +185,7 @@ mod tests {
                 resolv_conf: path("/c"),
             },
             limit_pids: true,
+            open_files: 1024,
         })
     }
 

@@ -52,7 +52,7 @@ impl World {
         command.arg("--containerd").arg(host.socket(Daemon::Containerd));
         command.arg("--buildkit").arg(host.socket(Daemon::Buildkitd));
         command.arg("--crun").arg(tools.tool("crun"));
-        command.args(["--ready-seconds", "10"]).args(more).env("INPLACE_LOG", "debug");
+        command.args(["--ready-seconds", "10"]).args(more).env("INPLACE_LOG", "info,provider=debug").env("INPLACE_LOG_FORMAT", "text");
         host.log_to(&mut command, "provider").unwrap();
         self.provider = Some(command.spawn().unwrap());
         let begin = Instant::now();
@@ -113,12 +113,17 @@ impl World {
         match tokio::time::timeout(LIMIT, call).await.expect("an answer in time") {
             Ok(answer) => Ok(answer),
             Err(ClientError::Status { said, .. }) => Err(serde_json::from_str(&said).unwrap()),
-            Err(error) => Err(api::Error::new(api::ErrorCode::Unavailable, error.to_string()).body()),
+            Err(error) => {
+                Err(api::Error::new(api::ErrorCode::Unavailable, error.to_string()).body())
+            }
         }
     }
 
     /// Sends any request and reads the whole answer.
-    pub(crate) async fn raw(&self, request: Request<Body>) -> (StatusCode, http::HeaderMap, String) {
+    pub(crate) async fn raw(
+        &self,
+        request: Request<Body>,
+    ) -> (StatusCode, http::HeaderMap, String) {
         let response = self.api.send(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();

@@ -69,8 +69,10 @@ async fn a_function_is_edited_in_place_committed_and_rolled_back() {
     assert!(!world.folder("hello").exists());
     let trash: Vec<Trashed> = world.get("/v1/trash").await.unwrap();
     assert_eq!(trash.len(), 1);
-    let restored: Value =
-        world.post("/v1/functions", json!({"name": "hello", "restore": trash[0].id})).await.unwrap();
+    let restored: Value = world
+        .post("/v1/functions", json!({"name": "hello", "restore": trash[0].id}))
+        .await
+        .unwrap();
     assert_eq!(restored["revision"], 1);
     assert_eq!(world.call("hello").await, "one");
 }
