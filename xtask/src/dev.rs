@@ -72,7 +72,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.detach {
         return detach(args, &dir);
     }
-    let signals = supervise::block_signals()?;
     let state = State::lock(&dir)?;
     for (port, flag) in [(args.port, "--port"), (args.console_port, "--console-port")] {
         check_port(port, flag)?;
@@ -87,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let restore = settings::apply(&dir)?;
     let host = Host::new(tools, &dir, Network::Host)?;
-    let result = supervise::run(host, args, &state, &signals, || announce(args, &machine));
+    let result = supervise::run(host, args, &state, || announce(args, &machine));
     // Also after a failure: the host is as it was.
     restore.undo()?;
     result

@@ -4,20 +4,25 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use testkit::{Daemon, Host};
 
 use super::{Args, State};
 
 /// First and longest delay before a restart, and how long a process must run to start afresh.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+/// How soon to look again whether a socket answers: nothing tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long all of it may take until the gateway and the provider answer.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
@@ -55,20 +60,7 @@ impl Service {
 /// What happens to this process.
 enum Event {
     Exited(Service, u32, ExitStatus),
-    Signal(Signal),
-}
-
-/// The signals that stop, blocked in this thread and in all threads that it starts from now on.
-pub(super) struct Signals(SigSet);
-
-/// Must be called before any thread is started.
-pub(super) fn block_signals() -> Result<Signals> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGINT);
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGHUP);
-    set.thread_block().context("blocking signals")?;
-    Ok(Signals(set))
+    Signal(i32),
 }
 
 /// Runs everything until a signal; `announce` is called once, when all of it answers.
@@ -76,13 +68,13 @@ pub(super) fn run(
     host: Host,
     args: &Args,
     state: &State,
-    signals: &Signals,
     announce: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (sender, events) = mpsc::channel();
-    let (signal_sender, set) = (sender.clone(), signals.0);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("taking signals")?;
+    let signal_sender = sender.clone();
     std::thread::spawn(move || {
-        while let Ok(signal) = set.wait() {
+        for signal in signals.forever() {
             if signal_sender.send(Event::Signal(signal)).is_err() {
                 return;
             }
@@ -115,30 +107,32 @@ impl Crew<'_> {
         events: &Receiver<Event>,
         announce: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        for service in SERVICES {
-            self.start(service)?;
-        }
         let mut announce = Some(announce);
         let begun = Instant::now();
-        // What is to be started again, and when.
-        let mut due: Vec<(Instant, Service)> = Vec::new();
+        // What is to be started, and when.
+        let mut due: Vec<(Instant, Service)> = SERVICES.map(|service| (begun, service)).into();
         loop {
             let now = Instant::now();
             if let Some(index) = due.iter().position(|(at, _)| *at <= now) {
-                let (_, service) = due.swap_remove(index);
-                self.start(service)?;
+                let (_, service) = due.remove(index);
+                if self.may_start(service) {
+                    self.start(service)?;
+                } else {
+                    due.push((now + LOOK_AGAIN, service));
+                }
                 continue;
             }
             // Until all of it answers there is also the question whether it does.
             let until = due.iter().map(|(at, _)| *at - now).min();
             let until = if announce.is_some() {
-                until.unwrap_or(DELAY.0).min(Duration::from_millis(20))
+                until.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
             } else {
                 until.unwrap_or(Duration::from_secs(3600))
             };
             match events.recv_timeout(until) {
                 Ok(Event::Signal(signal)) => {
-                    eprintln!("{}: stopping in order; once more: at once", signal.as_str());
+                    let name = Signal::try_from(signal).map_or("signal", Signal::as_str);
+                    eprintln!("{name}: stopping in order; once more: at once");
                     return Ok(());
                 }
                 Ok(Event::Exited(service, pid, status)) if self.is(service, pid) => {
@@ -171,6 +165,12 @@ impl Crew<'_> {
                 );
             }
         }
+    }
+
+    /// buildkitd ends at once when containerd does not answer; the others wait by themselves.
+    fn may_start(&self, service: Service) -> bool {
+        service != Service::Buildkitd
+            || UnixStream::connect(self.host.socket(Daemon::Containerd)).is_ok()
     }
 
     /// Starts a process and a thread that waits for its end.
@@ -238,7 +238,7 @@ impl Crew<'_> {
     /// Whether calls would be answered: the gateway's port and the provider behind it.
     fn answers(&self) -> bool {
         let provider = self.state.dir().join("run/provider/api.sock");
-        std::os::unix::net::UnixStream::connect(provider).is_ok()
+        UnixStream::connect(provider).is_ok()
             && healthy(self.address(self.args.port)).unwrap_or(false)
             && healthy(self.address(self.args.console_port)).unwrap_or(false)
     }

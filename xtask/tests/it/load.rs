@@ -107,7 +107,8 @@ fn a_body_of_a_gibibyte_grows_neither_gateway_nor_provider() {
     let answer = machine.send("large", std::io::repeat(b'x').take(1 << 30));
     // The template's server has a limit of its own; what is measured is who stands before it.
     assert!(matches!(answer.status, 0 | 413), "{} {}", answer.status, answer.body);
-    let answer = machine.upload("/v1/functions/large/files/huge.bin", std::io::repeat(b'x').take(1 << 30));
+    let answer =
+        machine.upload("/v1/functions/large/files/huge.bin", std::io::repeat(b'x').take(1 << 30));
     assert!(matches!(answer.status, 0 | 413), "{} {}", answer.status, answer.body);
     assert!(!machine.file("large", "huge.bin").exists());
     for (program, before) in programs.into_iter().zip(before) {
