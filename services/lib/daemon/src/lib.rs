@@ -1,6 +1,6 @@
 //! What every long-lived process of ours shares, and nothing more.
 //!
-//! A daemon's `main` parses its flags and calls [`run`], which sets up the log, the runtime and the
+//! A daemon's `main` parses its flags and calls [`run()`], which sets up the log, the runtime and the
 //! signals, and turns the outcome into an exit code:
 //!
 //! ```no_run
@@ -23,7 +23,7 @@
 //! | [`client`] | an HTTP/1.1 client with a pool over a Unix socket |
 //! | [`notify`] | tells whoever started us that we are ready |
 //! | [`backoff`] | how long to wait before the next attempt |
-//! | [`file`] | a write that is there whole after a power cut, or not at all |
+//! | [`file`](mod@file) | a write that is there whole after a power cut, or not at all |
 pub mod backoff;
 pub mod client;
 pub mod file;
