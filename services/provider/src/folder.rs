@@ -76,7 +76,7 @@ pub struct Content {
     pub etag: Etag,
     /// In bytes.
     pub size: u64,
-    /// The file, at its beginning.
+    /// The file, at its beginning. It may grow while it is read: `size` bytes are what is asked for.
     pub file: File,
 }
 

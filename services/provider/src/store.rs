@@ -11,12 +11,16 @@ mod schema;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 pub use error::StoreError;
 pub use functions::{FunctionRecord, TrashRecord};
 pub use revisions::NewRevision;
+
+/// How long the start waits for another process that has the file open.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// The open state file. Calls are synchronous and wait for the disk.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opening = StoreError::sqlite("opening the state file");
         let mut db = Connection::open(path).map_err(&opening)?;
+        // A provider that was just killed may not be gone yet.
+        db.busy_timeout(BUSY).map_err(&opening)?;
         schema::set_up(&mut db, path)?;
         // SQLite syncs the file; its name in the folder is ours to sync, once.
         if let Some(parent) = path.parent() {

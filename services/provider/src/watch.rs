@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use inotify::{EventMask, Inotify};
+use nix::libc;
 use tokio::io::unix::AsyncFd;
 
 use crate::folder::Folder;
@@ -70,9 +71,14 @@ impl Watcher {
     /// function, so it takes a moment where there are many.
     ///
     /// # Errors
-    /// When the kernel has no watch left for the folder itself, or it is gone.
+    /// When the kernel has no instance or watch left for the folder itself, or it is gone.
     pub fn new(folder: &Folder, git: &Git) -> io::Result<Self> {
-        let inotify = Inotify::init()?;
+        let inotify = Inotify::init().map_err(|error| match error.raw_os_error() {
+            Some(libc::EMFILE) => {
+                io::Error::other("no inotify instance is left: raise fs.inotify.max_user_instances")
+            }
+            _ => error,
+        })?;
         let tree = Tree::new(inotify.watches(), folder, git)?;
         let inotify = crate::sys::readable(inotify)?;
         Ok(Self { inotify, tree, pending: Pending::default() })

@@ -85,13 +85,25 @@ pub(crate) fn stat(parent: impl AsFd, name: &CStr) -> nix::Result<FileStat> {
     fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Names and kinds of what lies in a folder, unordered, at most `limit` of them: one more than
-/// asked for is an error `E2BIG`, so that nobody mistakes a part for the whole.
+/// Names and kinds of what lies in a folder, unordered. More than `limit` of them are an error
+/// `E2BIG`, so that nobody takes a part for the whole.
 pub(crate) fn children(dir: impl AsFd, limit: usize) -> nix::Result<Vec<(CString, Kind)>> {
+    match some_children(dir, limit)? {
+        (found, true) => Ok(found),
+        (_, false) => Err(Errno::E2BIG),
+    }
+}
+
+/// As [`children`], but the first `limit` names that the file system gives, and whether that is all.
+pub(crate) fn some_children(
+    dir: impl AsFd,
+    limit: usize,
+) -> nix::Result<(Vec<(CString, Kind)>, bool)> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::openat(dir, ".", flags, Mode::empty())?;
     let mut found = Vec::new();
     let mut unknown = Vec::new();
+    let mut complete = true;
     for entry in dir.iter() {
         let entry = entry?;
         let name = entry.file_name();
@@ -99,7 +111,8 @@ pub(crate) fn children(dir: impl AsFd, limit: usize) -> nix::Result<Vec<(CString
             continue;
         }
         if found.len() + unknown.len() == limit {
-            return Err(Errno::E2BIG);
+            complete = false;
+            break;
         }
         match entry.file_type() {
             Some(Type::File) => found.push((name.to_owned(), Kind::File)),
@@ -116,7 +129,7 @@ pub(crate) fn children(dir: impl AsFd, limit: usize) -> nix::Result<Vec<(CString
             Err(error) => return Err(error),
         }
     }
-    Ok(found)
+    Ok((found, complete))
 }
 
 /// Removes `name` and all below it, without following a link. What is not there is removed already.

@@ -99,7 +99,7 @@ impl Precondition {
         match (self, current) {
             (Self::None, _) | (Self::Absent, None) | (Self::Present, Some(_)) => true,
             (Self::Absent, Some(_)) | (Self::Present | Self::Tagged(_), None) => false,
-            (Self::Tagged(tags), Some(current)) => tags.iter().any(|tag| *tag == current.0),
+            (Self::Tagged(tags), Some(current)) => tags.contains(&current.0),
         }
     }
 

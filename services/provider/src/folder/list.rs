@@ -7,12 +7,14 @@ use api::function::{FileEntry, FileKind};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::dir::{Kind, children, open_beneath, open_child, stat};
+use super::dir::{Kind, open_beneath, open_child, some_children, stat};
 use super::path::{FilePath, is_temporary};
 use super::{Folder, FolderError, enter};
 
 /// How deep a listing goes.
 const MAX_DEPTH: usize = 128;
+/// Names of a folder that are read beyond what is asked for, since some are not shown.
+const MARGIN: usize = 64;
 
 /// The entries of a folder and of all folders below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +58,12 @@ impl Folder {
 
 impl Listing {
     fn add(&mut self, dir: &OwnedFd, prefix: &str, limit: usize, depth: usize) {
-        let mut found = match children(dir, limit.saturating_mul(2).saturating_add(64)) {
+        let room = (limit - self.entries.len()).saturating_add(MARGIN);
+        let (mut found, all) = match some_children(dir, room) {
             Ok(found) if depth > 0 => found,
-            _ => {
-                self.complete = false;
-                return;
-            }
+            _ => (Vec::new(), false),
         };
+        self.complete &= all;
         found.sort_unstable();
         for (name, kind) in found {
             let Some((text, kind)) = shown(&name, kind) else { continue };

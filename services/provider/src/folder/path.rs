@@ -188,7 +188,7 @@ mod tests {
             if let Ok(path) = text.parse::<FilePath>() {
                 let parts: Vec<_> = std::path::Path::new(path.as_str()).components().collect();
                 prop_assert!(parts.iter().all(|p| matches!(p, std::path::Component::Normal(_))));
-                prop_assert!(parts.iter().all(|p| p.as_os_str().to_ascii_lowercase() != ".git"));
+                prop_assert!(parts.iter().all(|p| !p.as_os_str().eq_ignore_ascii_case(".git")));
                 prop_assert_eq!(path.parent().map_or(0, |p| p.as_str().split('/').count()) + 1, parts.len());
             }
         }

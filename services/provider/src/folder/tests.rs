@@ -230,6 +230,11 @@ fn a_listing_shows_sources_in_order_and_says_when_it_is_cut() {
     assert!(all.complete);
     let some = folder.list(None, 2).unwrap();
     assert_eq!((some.entries.len(), some.complete), (2, false));
+    for n in 0..500 {
+        editor.save(&format!("many/{n}"), "");
+    }
+    let some = folder.list(Some(&path("many")), 10).unwrap();
+    assert_eq!((some.entries.len(), some.complete), (10, false));
     let below = folder.list(Some(&path("a")), 100).unwrap();
     assert_eq!(below.entries[0].path, "a/x.py");
 }

@@ -56,7 +56,7 @@ impl Folder {
         let (file, etag) = self.receive(&parent, path, body, limit)?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.check(&parent, path, limit, condition)?;
-        self.finish(&parent, path, file, before.as_ref(), Bits::Kept, true)?;
+        self.finish(&parent, path, &file, before.as_ref(), Bits::Kept, true)?;
         Ok(Written { etag, created: before.is_none() })
     }
 
@@ -104,7 +104,7 @@ impl Folder {
         let (file, _) = self.receive(&parent, path, &mut content, u64::MAX - 1)?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.there(&parent, path)?;
-        self.finish(&parent, path, file, before.as_ref(), bits, false)
+        self.finish(&parent, path, &file, before.as_ref(), bits, false)
     }
 
     /// Puts a link in the place of whatever file or link has that path.
@@ -273,7 +273,7 @@ impl Folder {
         &self,
         parent: &OwnedFd,
         path: &FilePath,
-        file: File,
+        file: &File,
         before: Option<&FileStat>,
         bits: Bits,
         durable: bool,
@@ -285,9 +285,9 @@ impl Folder {
             (Bits::Kept, None) | (Bits::Executable(false), _) => 0o644,
             (Bits::Executable(true), _) => 0o755,
         };
-        fchmod(&file, Mode::from_bits_truncate(mode)).map_err(fails)?;
+        fchmod(file, Mode::from_bits_truncate(mode)).map_err(fails)?;
         if durable {
-            fsync(&file).map_err(fails)?;
+            fsync(file).map_err(fails)?;
         }
         let temporary = temporary_name(path)?;
         // The one magic link that is wanted: our own descriptor, whose file has no other name.

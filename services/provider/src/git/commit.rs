@@ -11,6 +11,8 @@ use super::{
     sync_file, tree_of,
 };
 
+/// How often a commit begins again because another git was faster.
+const MAX_TRIES: usize = 64;
 /// Most files that a commit takes in anew.
 const MAX_FILES: usize = 50_000;
 /// Most bytes that a commit takes in anew.
@@ -32,16 +34,16 @@ impl Git {
     pub fn commit(&self, message: &str, author: &Author) -> Result<Option<CommitId>, GitError> {
         let _owner = enter()?;
         let end = Instant::now() + PATIENCE;
-        loop {
+        for _ in 0..MAX_TRIES {
             lock::wait(&self.git_dir, end.saturating_duration_since(Instant::now()))?;
             match self.try_commit(message, author) {
                 // Another git was faster, at the index or at the branch: on top of what it left.
-                Err(GitError::Locked { .. }) if Instant::now() < end => {}
-                Err(GitError::Git { ref source, .. })
-                    if source.code() == ErrorCode::Modified && Instant::now() < end => {}
+                Err(GitError::Locked { .. }) => {}
+                Err(GitError::Git { ref source, .. }) if source.code() == ErrorCode::Modified => {}
                 answer => return answer,
             }
         }
+        Err(GitError::Locked { file: "a reference".to_owned() })
     }
 
     /// Keeps what differs from HEAD and is not ignored as a commit beside the branch, named

@@ -118,6 +118,14 @@ impl From<GitError> for api::Error {
             E::Special { .. } => {
                 (ErrorCode::FailedPrecondition, "remove it from the git directory")
             }
+            // libgit2 hands the kernel's reason on in words only.
+            E::Git { ref source, .. }
+                if ["No space left", "quota exceeded"]
+                    .iter()
+                    .any(|words| source.message().contains(words)) =>
+            {
+                (ErrorCode::ResourceExhausted, "free space on the data partition")
+            }
             E::Git { ref source, .. } => {
                 // libgit2's words are about the repository's own files, which the caller owns.
                 let message = format!("{error}: {}", source.message());

@@ -10,7 +10,8 @@ use git2::{Repository, RepositoryInitOptions};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{fsync, syncfs};
+use nix::unistd::{UnlinkatFlags, fsync, syncfs, unlinkat};
+use tracing::warn;
 
 use super::{BRANCH, Git, GitError, enter};
 use crate::folder::dir::open_plain;
@@ -108,22 +109,26 @@ impl Git {
         let wanted = format!("gitdir: ../../git/{}.git\n", self.name);
         match open_plain(folder.root(), ".git", OFlag::O_RDONLY) {
             Ok(fd) => {
+                let file = std::fs::File::from(fd);
+                if file.metadata().is_ok_and(|status| status.is_dir()) {
+                    warn!(function = %self.name, "the folder holds a git directory of its own");
+                    return Ok(());
+                }
                 let mut text = String::new();
-                let read = std::fs::File::from(fd).take(4096).read_to_string(&mut text);
+                let read = file.take(4096).read_to_string(&mut text);
                 if read.is_ok() && text == wanted {
                     return Ok(());
                 }
             }
-            Err(Errno::ENOENT | Errno::ELOOP) => {}
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => {}
             Err(errno) => return Err(fails(errno).into()),
         }
         let temporary = ".inplace-git.tmp";
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_TRUNC
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NONBLOCK
-            | OFlag::O_CLOEXEC;
+        match unlinkat(folder.root(), temporary, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(fails(errno).into()),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let fd: OwnedFd = openat(folder.root(), temporary, flags, Mode::from_bits_truncate(0o644))
             .map_err(fails)?;
         let mut file = std::fs::File::from(fd);

@@ -1,7 +1,7 @@
 //! Our git against the real one, in the same folder.
 
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use api::ErrorCode;
@@ -29,14 +29,13 @@ impl Fixture {
         Self { state, folder, git, editor }
     }
 
-    /// Runs the real git in the folder, as its owner, and returns what it printed.
-    #[track_caller]
-    fn real(&self, arguments: &[&str]) -> String {
+    /// Runs the real git in the folder, as its owner.
+    fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("git");
         if Uid::effective().is_root() {
             command.uid(OWNER).gid(OWNER);
         }
-        let output = command
+        command
             .args(["-c", "user.name=Editor", "-c", "user.email=editor@example.org"])
             .args(arguments)
             .current_dir(self.folder.path())
@@ -44,7 +43,13 @@ impl Fixture {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env_remove("GIT_DIR")
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// As [`Fixture::run`]; what it printed.
+    #[track_caller]
+    fn real(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
         assert!(output.status.success(), "git {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -360,20 +365,52 @@ fn a_list_of_changes_has_an_end() {
 #[test]
 fn a_git_that_is_at_work_is_waited_for_and_one_that_died_is_named() {
     let f = Fixture::new();
-    f.editor.save("a", "1");
     assert!(!f.git.is_locked());
-    let lock = f.git.git_dir().join("index.lock");
-    fs_err::write(&lock, "").unwrap();
-    assert!(f.git.is_locked());
-    let error = f.git.wait_unlocked(Duration::from_millis(1)).unwrap_err();
-    assert!(matches!(&error, GitError::Locked { file } if file == "index.lock"), "{error:?}");
-    assert_eq!(api::Error::from(error).code, ErrorCode::Unavailable);
+    for (n, lock) in ["index.lock", "HEAD.lock", "refs/heads/main.lock"].into_iter().enumerate() {
+        f.editor.save("a", &n.to_string());
+        let path = f.git.git_dir().join(lock);
+        fs_err::write(&path, "").unwrap();
+        assert!(f.git.is_locked());
+        let error = f.git.wait_unlocked(Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(&error, GitError::Locked { file } if file == lock), "{error:?}");
+        assert_eq!(api::Error::from(error).code, ErrorCode::Unavailable);
+        std::thread::scope(|scope| {
+            let commit = scope.spawn(|| f.git.commit("waited", &author()));
+            // However late the commit begins to wait, it ends after this.
+            fs_err::remove_file(&path).unwrap();
+            commit.join().unwrap().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn two_gits_that_commit_at_once_lose_nothing() {
+    let f = Fixture::new();
+    f.editor.save("a", "0");
+    f.commit("first");
     std::thread::scope(|scope| {
-        let commit = scope.spawn(|| f.git.commit("waited", &author()));
-        // However late the commit begins to wait, it ends after this.
-        fs_err::rename(&lock, f.git.git_dir().join("gone")).unwrap();
-        commit.join().unwrap().unwrap().unwrap();
+        let theirs = scope.spawn(|| {
+            // A lock of ours makes theirs fail, as it is with any two gits; then they try again.
+            (0..10)
+                .filter(|n| {
+                    let message = format!("theirs {n}");
+                    f.run(&["commit", "-q", "--allow-empty", "-m", &message]).status.success()
+                })
+                .count()
+        });
+        let mut ours = 0;
+        for n in 0..10 {
+            f.editor.save("a", &format!("{n}!"));
+            // None: theirs came between our index and our commit, and took the change along.
+            ours += usize::from(f.git.commit(&format!("ours {n}"), &author()).unwrap().is_some());
+            assert_eq!(f.real(&["show", "HEAD:a"]), format!("{n}!"));
+        }
+        let theirs = theirs.join().unwrap();
+        let log = f.real(&["log", "--format=%s"]);
+        assert_eq!(log.lines().filter(|line| line.starts_with("ours")).count(), ours, "{log}");
+        assert_eq!(log.lines().filter(|line| line.starts_with("theirs")).count(), theirs, "{log}");
     });
+    f.real(&["fsck", "--strict"]);
 }
 
 #[test]
@@ -387,9 +424,7 @@ fn a_merge_that_is_open_is_not_committed_over() {
     f.real(&["checkout", "-q", "main"]);
     f.editor.save("a", "2\n");
     f.commit("two");
-    let merged =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f.real(&["merge", "other"])));
-    assert!(merged.is_err(), "the merge has a conflict");
+    assert!(!f.run(&["merge", "other"]).status.success(), "the merge has a conflict");
     f.changes(None, &[("a", ChangeKind::Conflicted)]);
     let error = f.git.commit("", &author()).unwrap_err();
     assert!(matches!(error, GitError::InProgress { what: "merge" }), "{error:?}");
@@ -482,7 +517,12 @@ fn a_folder_that_is_gone_is_said_so() {
     assert!(matches!(error, GitError::Folder(FolderError::Gone { .. })), "{error:?}");
     let error = f.git.commit("", &author()).unwrap_err();
     assert!(matches!(error, GitError::Folder(FolderError::Gone { .. })), "{error:?}");
-    assert_eq!(f.git.head().unwrap(), Some(first), "history is there for who makes it anew");
+    assert_eq!(f.git.head().unwrap(), Some(first));
+    // So the history is there for who makes the folder anew.
+    let folder = Folder::create(f.state.path(), f.folder.name()).unwrap();
+    Git::open(f.state.path(), &folder).unwrap().restore(&folder, first).unwrap();
+    assert_eq!(f.editor.read("a"), "1");
+    assert_eq!(f.real(&["status", "--porcelain"]), "");
 }
 
 #[test]

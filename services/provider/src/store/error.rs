@@ -23,6 +23,12 @@ pub enum StoreError {
         /// The newest that we know.
         known: i64,
     },
+    /// Another process has it open.
+    #[error("the state file {path} is in use by another process")]
+    InUse {
+        /// Where it is.
+        path: String,
+    },
     /// Nothing has this name.
     #[error("there is no {what}")]
     NotFound {
@@ -87,6 +93,7 @@ impl From<StoreError> for api::Error {
                 "put a copy of the file back, or move it away: functions are then known by their \
                  folders only",
             ),
+            E::InUse { .. } => (ErrorCode::Internal, "stop the other provider first"),
             E::Newer { .. } => (ErrorCode::Internal, "start the newer release"),
             E::Sqlite { source, .. }
                 if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>

@@ -50,8 +50,13 @@ pub(super) fn set_up(db: &mut Connection, path: &Path) -> Result<(), StoreError>
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
             damaged(error.to_string())
         }
+        Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            StoreError::InUse { path: path.display().to_string() }
+        }
         _ => StoreError::sqlite("setting up the state file")(error),
     };
+    // The file has one owner: a second provider on it would be the end of both.
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(broken)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(broken)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     db.pragma_update(None, "foreign_keys", true).map_err(broken)?;

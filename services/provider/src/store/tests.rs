@@ -236,6 +236,15 @@ fn a_file_of_a_later_release_is_refused_by_its_form() {
 }
 
 #[test]
+fn a_file_that_another_has_open_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let error = Store::open(&dir.path().join("state.db")).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error:?}");
+    assert_eq!(store.functions().unwrap(), []);
+}
+
+#[test]
 fn a_write_waits_for_the_disk() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
