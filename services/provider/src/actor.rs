@@ -200,6 +200,7 @@ pub(crate) fn spawn(
     let source = Arc::new(Source::new(&shared.config.state, &name));
     let machine = Machine::new(seed, record.image.clone(), versions.newest());
     let first = view::view(&machine, &record, None, true, &shared.config);
+    shared.tell(api::event::Event::Function(Box::new(first.function.clone())));
     let (view, views) = watch::channel(first);
     let stop = shared.stop.child_token();
     let handle = Handle { source: Arc::clone(&source), mailbox: mailbox.clone(), view: views };
@@ -331,7 +332,7 @@ impl Actor {
             Action::TellLive { version } => self.tell_live(version),
             Action::TellRefused { version, error } => self.tell_refused(version, error),
             Action::DropSpare { replica } => self.drop_spare(&replica),
-            Action::Build { commit } => self.build(commit),
+            Action::Build { commit } => self.build(&commit),
             Action::RefuseBuild { commit } => self.refuse_build(&commit),
             Action::Restore { revision } => self.restore(revision),
             Action::Undo => self.undo(),

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_line_that_is_longer_than_a_read_comes_in_pieces() {
         let (_folder, logs, name) = logs();
-        fs::write(logs.path(&name), vec![b'y'; READ as usize + 10]).unwrap();
+        fs::write(logs.path(&name), "y".repeat(600 << 10)).unwrap();
         let file = existing(&logs.path(&name)).unwrap().unwrap();
         assert_eq!(read(&file, 0, false).unwrap().end, READ);
     }

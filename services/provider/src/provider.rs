@@ -330,7 +330,8 @@ fn prepare(config: &Config) -> Result<()> {
 
 /// What functions may have open: not more than the host lets us give.
 fn open_files() -> Result<u64> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+    let (_, most) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
     Ok(most.min(OPEN_FILES))
 }
 

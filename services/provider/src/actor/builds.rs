@@ -108,8 +108,8 @@ impl Actor {
         }
     }
 
-    pub(super) fn build(&self, commit: String) {
-        let Some(build) = self.shared.builds.of(&self.name, &commit) else { return };
+    pub(super) fn build(&self, commit: &str) {
+        let Some(build) = self.shared.builds.of(&self.name, commit) else { return };
         let shared = Arc::clone(&self.shared);
         let (record, source) = (self.record.clone(), Arc::clone(&self.source));
         info!(function = %self.name, commit, build = build.started.build, "build begins");

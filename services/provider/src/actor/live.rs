@@ -101,14 +101,13 @@ impl Actor {
     }
 
     /// Stores which version every start uses; after a roll-back with its revision and image.
-    pub(super) fn record(&mut self, version: u64, rollback: Option<(u64, String)>) {
+    pub(super) fn record(&self, version: u64, rollback: Option<(u64, String)>) {
         let (shared, name) = (Arc::clone(&self.shared), self.name.clone());
-        let rolled = rollback.clone();
         let write = move || {
             shared.store.update::<Error>(&name, |record| {
                 record.good = Some(version);
                 record.newest = Some(version);
-                if let Some((revision, image)) = rolled {
+                if let Some((revision, image)) = rollback {
                     (record.revision, record.image) = (revision, image);
                 }
                 Ok(())

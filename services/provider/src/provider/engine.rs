@@ -29,12 +29,16 @@ pub(super) async fn watch(provider: Provider) {
                     Err(error) => warn!("containerd's replicas were not listed: {error:#}"),
                 }
             },
-            _ = tick.tick() => if *provider.engine.borrow() {
-                if let Err(error) = provider.shared.replicas.client.version().await {
-                    lost(&provider, &error).await;
-                }
-            },
+            _ = tick.tick() => ask(&provider).await,
         }
+    }
+}
+
+async fn ask(provider: &Provider) {
+    if *provider.engine.borrow()
+        && let Err(error) = provider.shared.replicas.client.version().await
+    {
+        lost(provider, &error).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A provider in a cell of its own, and what a user does with it.
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -38,6 +38,13 @@ impl World {
         let host = Host::start(&[Daemon::Containerd, Daemon::Buildkitd]).unwrap();
         let api = UnixClient::new(host.dir().join("run/provider/api.sock"));
         let mut world = Self { host, api, provider: None };
+        // Links, so that a test can take a base away.
+        fs_err::create_dir(world.bases()).unwrap();
+        for entry in fs_err::read_dir(&world.host.tools().bases).unwrap() {
+            let path = entry.unwrap().path();
+            let link = world.bases().join(path.file_name().unwrap());
+            std::os::unix::fs::symlink(path, link).unwrap();
+        }
         world.start_provider(&[]).await;
         world
     }
@@ -48,11 +55,15 @@ impl World {
         let mut command = host.cell().command(env!("CARGO_BIN_EXE_provider"));
         command.arg("--state").arg(host.dir().join("state"));
         command.arg("--run").arg(host.dir().join("run/provider"));
-        command.arg("--bases").arg(&tools.bases);
+        command.arg("--bases").arg(self.bases());
         command.arg("--containerd").arg(host.socket(Daemon::Containerd));
         command.arg("--buildkit").arg(host.socket(Daemon::Buildkitd));
         command.arg("--crun").arg(tools.tool("crun"));
-        command.args(["--ready-seconds", "10"]).args(more).env("INPLACE_LOG", "info,provider=debug").env("INPLACE_LOG_FORMAT", "text");
+        command
+            .args(["--ready-seconds", "10"])
+            .args(more)
+            .env("INPLACE_LOG", "info,provider=debug")
+            .env("INPLACE_LOG_FORMAT", "text");
         host.log_to(&mut command, "provider").unwrap();
         self.provider = Some(command.spawn().unwrap());
         let begin = Instant::now();
@@ -76,6 +87,29 @@ impl World {
         self.host.dir().join("state")
     }
 
+    pub(crate) fn bases(&self) -> PathBuf {
+        self.host.dir().join("bases")
+    }
+
+    /// Sockets in the cell's network that take connections; what has no such address gets it.
+    pub(crate) fn listen(&self, addresses: &[&str]) -> Vec<TcpListener> {
+        let open = |address: &SocketAddr| {
+            let ip = format!("{}/32", address.ip());
+            // It may have the address already.
+            let _ = self.host.cell().command("ip").args(["addr", "add", &ip, "dev", "lo"]).output();
+            let (pid, address) = (self.host.cell().pid(), *address);
+            let bind = move || {
+                setns(
+                    fs_err::File::open(format!("/proc/{pid}/ns/net"))?,
+                    CloneFlags::CLONE_NEWNET,
+                )?;
+                anyhow::Ok(TcpListener::bind(address)?)
+            };
+            std::thread::spawn(bind).join().unwrap().unwrap()
+        };
+        addresses.iter().map(|it| open(&it.parse().unwrap())).collect()
+    }
+
     pub(crate) fn folder(&self, function: &str) -> PathBuf {
         self.state().join("functions").join(function)
     }
@@ -85,6 +119,59 @@ impl World {
         let path = self.folder(function).join(file);
         fs_err::write(&path, text).unwrap();
         std::os::unix::fs::chown(&path, Some(1000), Some(1000)).unwrap();
+    }
+
+    /// Saves a file and waits until it is live.
+    pub(crate) async fn save_live(&self, function: &str, file: &str, text: &str) {
+        let mut events = self.events().await;
+        self.save(function, file, text);
+        let live = events.until(
+            |event| matches!(event, Event::Live { name, .. } if name.to_string() == function),
+        );
+        assert!(live.await.is_some(), "the save was not live:\n{}", self.log());
+    }
+
+    /// Writes a file over the API; its tag.
+    pub(crate) async fn put(&self, path: &str, text: &str) -> Result<String, ErrorBody> {
+        let request = Request::put(path).body(Body::from(text.to_owned())).unwrap();
+        let (status, headers, said) = self.raw(request).await;
+        if status.is_success() {
+            Ok(headers[http::header::ETAG].to_str().unwrap().to_owned())
+        } else {
+            Err(serde_json::from_str(&said).unwrap())
+        }
+    }
+
+    /// All that a build told, when it has ended.
+    pub(crate) async fn build(&self, id: &str) -> Vec<BuildEvent> {
+        let request = Request::get(format!("/v1/builds/{id}")).body(Body::empty()).unwrap();
+        let (status, _, text) = self.raw(request).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Kills a function's replica from outside.
+    pub(crate) async fn crash(&self, function: &str) {
+        for id in self.containers() {
+            let info = self.ctr(&["containers", "info", &id]);
+            if info.contains(&format!("\"inplace.function\": \"{function}\"")) {
+                self.ctr(&["tasks", "kill", "--signal", "SIGKILL", &id]);
+            }
+        }
+    }
+
+    /// Ids of all containers of functions.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        self.ctr(&["containers", "ls", "-q"]).lines().map(str::to_owned).collect()
+    }
+
+    /// Runs containerd's own tool in the functions' namespace.
+    pub(crate) fn ctr(&self, args: &[&str]) -> String {
+        let mut command = self.host.cell().command(self.host.tools().tool("ctr"));
+        command.arg("--address").arg(self.host.socket(Daemon::Containerd));
+        let output = command.args(["--namespace", "functions"]).args(args).output().unwrap();
+        assert!(output.status.success(), "ctr {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ErrorBody> {
@@ -235,6 +322,13 @@ impl Drop for World {
             let _ = provider.wait();
         }
     }
+}
+
+/// A function that answers with a text.
+pub(crate) fn handler(text: &str) -> String {
+    format!(
+        "def handle(event, context):\n    return {{\"statusCode\": 200, \"body\": \"{text}\"}}\n"
+    )
 }
 
 /// A stream of server-sent events.

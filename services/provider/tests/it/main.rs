@@ -1,4 +1,9 @@
 //! The provider as a process, with the real containerd, buildkitd, git and Python; needs root.
+#![expect(clippy::unwrap_used, reason = "a test may die of what it did not expect")]
 
+mod faults;
 mod fixture;
+mod inputs;
+mod isolation;
+mod saves;
 mod the_loop;

@@ -1,0 +1,102 @@
+//! Saves that are broken, half typed, or no saves at all: the function goes on answering.
+use std::process::Command;
+
+use api::ErrorCode;
+use api::event::Event;
+use api::function::State;
+
+use crate::fixture::{World, handler};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_save_degrades_and_harms_nothing_even_over_a_crash() {
+    let world = World::start().await;
+    world.create("hello").await;
+    world.save_live("hello", "handler.py", &handler("good")).await;
+
+    world.save("hello", "handler.py", "def handle(event, context:\n");
+    let degraded = world.until_state("hello", State::Degraded).await;
+    let error = degraded.last_error.expect("it says why");
+    assert_eq!(error.code, ErrorCode::StartFailed);
+    assert!(error.lines.iter().any(|line| line.contains("SyntaxError")), "{error:?}");
+    assert_eq!(world.call("hello").await, "good");
+
+    // A crash starts the good version, not the newest one.
+    let before = world.address("hello").await;
+    world.crash("hello").await;
+    world.until("hello", |it| it.live.is_none()).await;
+    world.until("hello", |it| it.live.is_some()).await;
+    assert_ne!(world.address("hello").await, before);
+    assert_eq!(world.call("hello").await, "good");
+    assert_eq!(world.function("hello").await.state, State::Degraded);
+
+    world.save_live("hello", "handler.py", &handler("repaired")).await;
+    assert_eq!(world.function("hello").await.state, State::Ready);
+    assert_eq!(world.call("hello").await, "repaired");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_typed_in_small_writes_and_a_checkout_are_live_at_their_end() {
+    let world = World::start().await;
+    world.create("hello").await;
+    world.save_live("hello", "handler.py", &handler("before")).await;
+    let address = world.address("hello").await.unwrap();
+
+    // Each piece is a save of its own, and most are no Python.
+    let text = handler("typed");
+    let mut events = world.events().await;
+    for end in (0..=text.len()).step_by(7).chain([text.len()]) {
+        world.save("hello", "handler.py", &text[..end]);
+        let body = world.call_at(address, "/").await.unwrap();
+        assert!(["before", "typed"].contains(&body.as_str()), "{body}");
+    }
+    while world.call("hello").await != "typed" {
+        let live = events.until(|event| matches!(event, Event::Live { .. })).await;
+        assert!(live.is_some(), "{}", world.log());
+    }
+    world.until_state("hello", State::Ready).await;
+    assert_eq!(world.address("hello").await, Some(address), "no replica was replaced");
+
+    // A commit and a checkout by plain git in the folder.
+    let git = |args: &[&str]| {
+        let output = Command::new("setpriv")
+            .args(["--reuid=1000", "--regid=1000", "--clear-groups", "env", "HOME=/", "git"])
+            .args(["-c", "safe.directory=*", "-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(args)
+            .current_dir(world.folder("hello"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "by hand"]);
+    let function = world.until("hello", |it| it.revision == 1).await;
+    assert!(function.image.starts_with("docker.io/inplace/hello:"));
+    world.save_live("hello", "handler.py", &handler("later")).await;
+    let mut events = world.events().await;
+    git(&["checkout", "-q", "--", "handler.py"]);
+    assert!(events.until(|event| matches!(event, Event::Live { .. })).await.is_some());
+    assert_eq!(world.call("hello").await, "typed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_deleted_while_live_is_missed_and_welcomed_back() {
+    let world = World::start().await;
+    world.create("hello").await;
+    world.save_live("hello", "handler.py", &handler("here")).await;
+
+    let (folder, aside) = (world.folder("hello"), world.state().join("aside"));
+    fs_err::rename(&folder, &aside).unwrap();
+    let degraded = world.until_state("hello", State::Degraded).await;
+    let error = degraded.last_error.unwrap();
+    assert!(error.message.contains("folder is gone"), "{error}");
+    assert_eq!(world.call("hello").await, "here");
+    let refused = world.put("/v1/functions/hello/files/a.txt", "x").await.unwrap_err();
+    assert_eq!(refused.error.code, ErrorCode::FailedPrecondition);
+    let refused = world.post::<()>("/v1/functions/hello/commit", serde_json::json!({})).await;
+    assert_eq!(refused.unwrap_err().error.code, ErrorCode::FailedPrecondition);
+
+    fs_err::rename(&aside, &folder).unwrap();
+    world.until_state("hello", State::Ready).await;
+    world.save_live("hello", "handler.py", &handler("back")).await;
+    assert_eq!(world.call("hello").await, "back");
+}
