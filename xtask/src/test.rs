@@ -53,7 +53,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
         report.section("doc", || quiet(doc.env("RUSTDOCFLAGS", "-D warnings")));
         let mut deny = Command::new(&tools.deny);
-        deny.current_dir(workspace::root()).args(["check", "bans", "licenses", "sources"]);
+        deny.current_dir(workspace::root()).args([
+            "check",
+            "--hide-inclusion-graph",
+            "bans",
+            "licenses",
+            "sources",
+        ]);
         report.section("deny", || quiet(&mut deny));
     }
     report.close()

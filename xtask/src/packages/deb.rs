@@ -158,15 +158,16 @@ fn fetch(
     }
     let step = progress.step("debian", &format!("fetching {} packages", wanted.len()));
     let temp = cache.temp()?;
-    for (done, (name, pin)) in wanted.iter().enumerate() {
-        step.say(&format!("{done} of {}: {name} {}", wanted.len(), pin.version));
-        let file = apt.download(name, &pin.version, temp.path())?;
-        let found = sha256_file(&file)?;
+    let files = apt.download(&wanted, temp.path())?;
+    for (name, pin) in &wanted {
+        let file =
+            files.get(name).with_context(|| format!("apt-get download left no file for {name}"))?;
+        let found = sha256_file(file)?;
         if found != pin.sha256 {
             let file = file.file_name().unwrap_or_default().to_string_lossy();
             return Err(wrong_checksum("Debian package", name, pin, &file, &found));
         }
-        cache.keep(&file, &pin.sha256)?;
+        cache.keep(file, &pin.sha256)?;
     }
     step.done(&format!("{} packages fetched", wanted.len()));
     Ok(())

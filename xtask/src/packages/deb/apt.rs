@@ -99,19 +99,22 @@ impl Apt {
         }
     }
 
-    /// Downloads one package into a folder.
-    pub(crate) fn download(&self, name: &str, version: &str, dir: &Path) -> Result<PathBuf> {
-        let spec = format!("{name}={version}");
-        children::output(self.command("apt-get").args(["download", &spec]).current_dir(dir))
-            .with_context(|| format!("downloading {name} {version} of Debian {}", self.suite))?;
+    /// Downloads packages, by name and version, into an empty folder; the files by name.
+    pub(crate) fn download(
+        &self,
+        packages: &BTreeMap<String, Pin>,
+        dir: &Path,
+    ) -> Result<BTreeMap<String, PathBuf>> {
+        let specs = packages.iter().map(|(name, pin)| format!("{name}={}", pin.version));
+        children::output(self.command("apt-get").arg("download").args(specs).current_dir(dir))
+            .with_context(|| format!("downloading packages of Debian {}", self.suite))?;
+        let mut files = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if file.split('_').next() == Some(name) {
-                return Ok(path);
-            }
+            files.insert(file.split('_').next().unwrap_or_default().to_owned(), path);
         }
-        bail!("apt-get download {spec} left no file")
+        Ok(files)
     }
 
     fn command(&self, program: &str) -> Command {
