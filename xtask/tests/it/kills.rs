@@ -36,8 +36,18 @@ fn containerd_is_killed_and_functions_go_on_and_can_be_edited() {
         machine.kill("containerd");
         assert_eq!(machine.call("a").body, if round == 0 { "still here" } else { "round 0" });
         machine.save("a", &format!("round {round}"));
-        // And what needs containerd itself works again.
-        machine.create(&format!("new-{round}"));
+        // What needs containerd itself says so while it is away, and works as soon as it is back.
+        let (name, mut answer) = (format!("new-{round}"), None);
+        machine.wait("a function can be created", || {
+            let body = serde_json::json!({"name": name, "template": "python3-http"});
+            let now = machine.api("POST", "/v1/functions", Some(body));
+            let away = now.status == 503 && now.error().0 == "unavailable";
+            answer = Some(now);
+            !away
+        });
+        let answer = answer.expect("it was asked");
+        assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, answer.body);
+        assert_eq!(machine.call(&name).status, 200);
     }
 }
 

@@ -166,7 +166,7 @@ fn host() -> String {
         .lines()
         .filter_map(|line| Some(line.split_whitespace().nth(1)?.to_owned()))
         // Other tests' machines come and go meanwhile.
-        .filter(|name| !name.starts_with("inplt") && !name.starts_with("veth"))
+        .filter(|name| !name.starts_with("inplt") && !name.starts_with("ip"))
         .collect();
     format!("{links:?}\n{}", fs_err::read_to_string("/proc/self/mounts").unwrap())
 }
