@@ -2,7 +2,7 @@
 //!
 //! Whatever lies in the folder was put there by others and may change at any moment. So every
 //! access starts at an open descriptor of the folder, resolves below it (`openat2`), and runs as
-//! the owner of the files ([`AsOwner`](crate::sys::AsOwner)).
+//! the owner of the files ([`AsOwner`]).
 pub(crate) mod dir;
 mod error;
 mod etag;

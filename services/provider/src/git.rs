@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use api::FunctionName;
-use git2::{Diff, DiffDelta, DiffFormat, DiffOptions, ErrorCode, Oid, Repository};
+use git2::{Diff, DiffDelta, DiffOptions, ErrorCode, Oid, Repository};
 use time::OffsetDateTime;
 
 pub use error::GitError;
@@ -83,15 +83,6 @@ pub struct Changes {
     pub more: usize,
 }
 
-/// A text that may have been cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiffText {
-    /// Unified diff, lines whole.
-    pub text: String,
-    /// Whether something is missing at its end.
-    pub cut: bool,
-}
-
 impl Git {
     /// The commit that HEAD names, none before the first one.
     ///
@@ -140,44 +131,6 @@ impl Git {
             .diff_tree_to_workdir_with_index(tree.as_ref(), Some(&mut options))
             .map_err(GitError::git("comparing the folder"))?;
         Ok(changes_of(&diff, limit))
-    }
-
-    /// The difference between two commits (from none: from nothing) as unified text of at most
-    /// about `limit` bytes.
-    ///
-    /// # Errors
-    /// `UnknownCommit` when there is no such commit, else that it cannot be read.
-    pub fn diff(
-        &self,
-        from: Option<CommitId>,
-        to: CommitId,
-        limit: usize,
-    ) -> Result<DiffText, GitError> {
-        let _owner = enter()?;
-        let repository = self.repository()?;
-        let from = from.map(|id| tree_of(&repository, id.0)).transpose()?;
-        let to = tree_of(&repository, to.0)?;
-        let diff = repository
-            .diff_tree_to_tree(from.as_ref(), Some(&to), None)
-            .map_err(GitError::git("comparing two commits"))?;
-        let mut text = DiffText { text: String::new(), cut: false };
-        let printed = diff.print(DiffFormat::Patch, |_, _, line| {
-            let room = limit.saturating_sub(text.text.len());
-            if line.content().len() + 1 > room {
-                text.cut = true;
-                return false;
-            }
-            if matches!(line.origin(), '+' | '-' | ' ') {
-                text.text.push(line.origin());
-            }
-            text.text.push_str(&String::from_utf8_lossy(line.content()));
-            true
-        });
-        match printed {
-            Err(error) if error.code() == ErrorCode::User && text.cut => {}
-            answer => answer.map_err(GitError::git("comparing two commits"))?,
-        }
-        Ok(text)
     }
 
     /// Opens the repository without a folder, so that it can be read when that is gone.

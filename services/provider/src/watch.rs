@@ -84,13 +84,6 @@ impl Watcher {
         Ok(Self { inotify, tree, pending: Pending::default() })
     }
 
-    /// How many folders are not watched, because they are too many or cannot be read: changes in
-    /// them are seen with the next change elsewhere.
-    #[must_use]
-    pub fn unwatched(&self) -> usize {
-        self.tree.unwatched()
-    }
-
     /// Waits for news. Nothing is lost when the future is dropped before it is ready.
     ///
     /// # Errors

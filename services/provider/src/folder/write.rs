@@ -83,15 +83,6 @@ impl Folder {
         fsync(&parent).map_err(fails)
     }
 
-    /// Makes a folder, and those on its way. One that is there already is fine.
-    ///
-    /// # Errors
-    /// `WrongKind` when something else is there, `Outside`, `Full` and `Gone` of [`FolderError`].
-    pub fn mkdir(&self, path: &FilePath) -> Result<(), FolderError> {
-        let _owner = enter()?;
-        self.make_dir(path).map(drop)
-    }
-
     /// Writes a file without waiting for the disk: for many at once, with one sync at the end.
     pub(crate) fn put(
         &self,

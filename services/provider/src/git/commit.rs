@@ -47,7 +47,8 @@ impl Git {
     }
 
     /// Keeps what differs from HEAD and is not ignored as a commit beside the branch, named
-    /// `refs/inplace/before-rollback/NUMBER`. Neither the branch nor the index nor a file changes.
+    /// `refs/inplace/before-rollback/NUMBER`, or the next number that is free. Neither the branch nor
+    /// the index nor a file changes.
     ///
     /// None: nothing differs, and no reference was made.
     ///
@@ -69,9 +70,15 @@ impl Git {
         }
         let message = format!("not committed before roll-back {number}");
         let commit = write(&repository, None, &message, author, tree, parent)?;
-        let name = format!("{KEPT}/{number}");
-        repository.reference(&name, commit, true, "kept by a roll-back").map_err(&writing)?;
-        Ok(Some((name, CommitId(commit))))
+        let mut free = number;
+        loop {
+            let name = format!("{KEPT}/{free}");
+            match repository.reference(&name, commit, false, "kept by a roll-back") {
+                Ok(_) => return Ok(Some((name, CommitId(commit)))),
+                Err(error) if error.code() == ErrorCode::Exists => free += 1,
+                Err(error) => return Err(writing(error)),
+            }
+        }
     }
 
     fn try_commit(&self, message: &str, author: &Author) -> Result<Option<CommitId>, GitError> {

@@ -89,28 +89,6 @@ impl Store {
         })?
         .ok_or_else(missing)
     }
-
-    /// Forgets a revision that is not the current one.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn remove_revision(&self, name: &FunctionName, number: u64) -> Result<(), StoreError> {
-        self.write("removing a revision", |tx| {
-            let id = id_of(tx, name)?;
-            let gone = tx
-                .execute(
-                    "DELETE FROM revisions WHERE function = ?1 AND number = ?2 AND number <>
-                     (SELECT json_extract(record, '$.revision') FROM functions WHERE id = ?1)",
-                    params![id, sql(number)?],
-                )
-                .map_err(StoreError::sqlite("removing a revision"))?;
-            if gone == 0 {
-                let what = format!("revision {number} of function `{name}` that could be removed");
-                return Err(StoreError::NotFound { what });
-            }
-            Ok(())
-        })
-    }
 }
 
 const SELECT: &str = "SELECT number, \"commit\", image, digest, message, time FROM revisions

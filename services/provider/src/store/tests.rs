@@ -87,7 +87,6 @@ fn a_name_is_taken_once_and_a_missing_one_is_said_so() {
         store.remove(&name("b"), "b-1", datetime!(2026-03-01 12:00 UTC)),
         store.restore("b-1").map(drop),
         store.purge("b-1"),
-        store.remove_revision(&name("a"), 1),
     ] {
         assert_eq!(api::Error::from(missing.unwrap_err()).code, ErrorCode::NotFound);
     }
@@ -141,9 +140,6 @@ fn a_revision_and_what_the_function_runs_change_in_one_step() {
     );
     assert_eq!(store.revisions(&name("a")).unwrap(), [second.clone(), first.clone()]);
     assert_eq!(store.revision(&name("a"), 1).unwrap(), first);
-    assert!(store.remove_revision(&name("a"), 2).is_err(), "it is the current one");
-    store.remove_revision(&name("a"), 1).unwrap();
-    assert_eq!(store.revisions(&name("a")).unwrap(), [second]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use inotify::{WatchDescriptor, WatchMask, Watches};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use tracing::warn;
 
 use super::MAX_WATCHES;
 use super::meaning::{self, Place};
@@ -56,10 +57,16 @@ impl Tree {
         self.unwatched = 0;
         let git = self.git.try_clone()?;
         self.watch(&git, Place::GitDir)?;
-        self.watch_below(Place::Refs(b"refs/heads".to_vec()))?;
+        self.watch_below(Place::Refs(b"refs/heads".to_vec()));
         let root = self.root.try_clone()?;
         self.watch(&root, Place::Folder(Vec::new()))?;
-        self.watch_below(Place::Folder(Vec::new()))
+        self.watch_below(Place::Folder(Vec::new()));
+        if self.unwatched > 0 {
+            // They are too many, or cannot be read: a change there is seen with the next elsewhere.
+            let (folder, number) = (self.folder.display(), self.unwatched);
+            warn!(%folder, number, "some folders are not watched");
+        }
+        Ok(())
     }
 
     /// Watches a new folder and all below it.
@@ -68,8 +75,9 @@ impl Tree {
         match place {
             Place::Folder(_) => self.watch_below(Place::Folder(place.join(name))),
             Place::Refs(_) => self.watch_below(Place::Refs(place.join(name))),
-            Place::Functions(_) | Place::GitDir => Ok(()),
+            Place::Functions(_) | Place::GitDir => {}
         }
+        Ok(())
     }
 
     /// Forgets a folder that is gone and all below it: elsewhere it would go by wrong names.
@@ -104,10 +112,6 @@ impl Tree {
         self.places.get(wd)
     }
 
-    pub(super) fn unwatched(&self) -> usize {
-        self.unwatched
-    }
-
     /// Whether the folder is not where it was.
     pub(super) fn is_gone(&self) -> bool {
         let Ok(_owner) = AsOwner::enter() else { return true };
@@ -138,7 +142,7 @@ impl Tree {
 
     /// Watches a folder and all below it, the upper ones first, so that a limit cuts off the depths.
     /// Each is watched before it is read: what is made in between is seen twice, not never.
-    fn watch_below(&mut self, start: Place) -> io::Result<()> {
+    fn watch_below(&mut self, start: Place) {
         let mut queue = VecDeque::from([start]);
         while let Some(place) = queue.pop_front() {
             let (base, path) = match &place {
@@ -174,7 +178,6 @@ impl Tree {
                 });
             }
         }
-        Ok(())
     }
 
     /// Watches an open folder: it, and not what has its path by now.
