@@ -112,6 +112,8 @@ pub(crate) struct Actor {
     machine: Machine,
     source: Arc<Source>,
     versions: Arc<Versions>,
+    /// The newest version.
+    newest: Option<u64>,
     /// A number for the next version, taken before it is needed: it costs a write to the disk.
     next_version: Option<u64>,
     members: HashMap<ReplicaId, Member>,
@@ -210,6 +212,7 @@ pub(crate) fn spawn(
         record,
         machine,
         source,
+        newest: versions.newest(),
         versions: Arc::new(versions),
         next_version: None,
         members: HashMap::new(),
@@ -342,7 +345,7 @@ impl Actor {
         }
     }
 
-    /// Runs something beside the task; its message comes back, unless all is ended before.
+    /// Runs something beside the task that waits for others; when all ends it is given up.
     fn task(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
         let (mailbox, stop) = (self.mailbox.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -353,14 +356,25 @@ impl Actor {
         });
     }
 
-    /// Runs something that blocks on the disk.
+    /// Runs something beside the task that changes the disk; it is never given up in the middle.
+    fn work(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        self.tasks.spawn(async move {
+            if let Some(message) = work.await {
+                // As above.
+                let _ = mailbox.send(message).await;
+            }
+        });
+    }
+
+    /// Does something on the disk.
     fn disk(
         &self,
         doing: &'static str,
         work: impl FnOnce() -> Result<Message, Error> + Send + 'static,
         failed: impl FnOnce(Error) -> Event + Send + 'static,
     ) {
-        self.task(async move {
+        self.work(async move {
             let done = crate::fault::blocking(doing, work).await;
             Some(done.unwrap_or_else(|error| Message::Event(failed(error))))
         });

@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use api::FunctionName;
 use api::build::{BuildEvent, BuildStarted};
+use api::{Error, FunctionName};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 /// Builds that are remembered.
@@ -89,6 +89,13 @@ impl Builds {
         self.lock().iter().rev().find(is).cloned()
     }
 
+    /// Ends all builds of a function that are not over, whatever becomes of their work.
+    pub fn end(&self, function: &FunctionName, error: &Error) {
+        for build in self.lock().iter().filter(|it| it.started.function == *function) {
+            build.tell(BuildEvent::Failed(error.clone()));
+        }
+    }
+
     /// Waits for a turn to build.
     pub async fn slot(&self) -> SemaphorePermit<'_> {
         self.slots.acquire().await.expect("the semaphore is never closed")
@@ -139,7 +146,7 @@ impl Build {
 
 #[cfg(test)]
 mod tests {
-    use api::{Error, ErrorCode};
+    use api::ErrorCode;
 
     use super::*;
 

@@ -173,6 +173,10 @@ impl Provider {
     pub async fn remove(&self, name: &FunctionName) -> Result<(), Error> {
         let handle = self.get(name)?;
         let _busy = self.busy(name)?;
+        // Not begun when it cannot be ended: the function would not be called any more, and be there.
+        let client = &self.shared.replicas.client;
+        let doing = format!("removing function `{name}`");
+        client.version().await.map_err(|error| crate::fault::containerd(&doing, error))?;
         let removed = handle.ask(|reply| Ask::TakeAway { to_trash: true, reply }).await;
         self.lock().handles.remove(name);
         if let Err(error) = removed {
@@ -253,9 +257,13 @@ impl Provider {
         })
         .await?;
         let handle = actor::spawn(&self.shared, record, versions, seed);
-        self.lock().handles.insert(name, handle.clone());
+        self.lock().handles.insert(name.clone(), handle.clone());
         if *self.engine.borrow() {
-            handle.send(Message::Engine(Some(Vec::new()))).await;
+            // If it does not answer by now, whoever watches it tells when it does.
+            if let Ok(mut found) = self.shared.replicas.list().await {
+                found.retain(|it| it.runs && it.function == name);
+                handle.send(Message::Engine(Some(found))).await;
+            }
         }
         Ok(handle)
     }

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use api::{Error, ErrorCode, FunctionName};
 use containerd::containers::{NewContainer, Runtime};
 use containerd::tasks::{Exiting, Output, SIGTERM, TaskStatus};
 use containerd::{Client, Labels};
-use fs_err as fs;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 mod control;
+mod files;
 mod seed;
 mod spec;
 
@@ -223,24 +223,6 @@ impl Replicas {
         Ok(found.collect())
     }
 
-    /// Removes what is left of replicas that are not `alive`, after a crash.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
-    pub fn remove_strays(&self, alive: &HashSet<ReplicaId>) -> Result<()> {
-        self.network.remove_strays(alive)?;
-        for part in ["replicas", "etc", "mounts"] {
-            for entry in fs::read_dir(self.run.join(part))? {
-                let name = entry?.file_name();
-                let id = name.to_str().and_then(ReplicaId::parse);
-                if let Some(id) = id.filter(|id| !alive.contains(id)) {
-                    self.remove_files(&id);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The error of a replica that ended by itself.
     #[must_use]
     pub fn ended(&self, function: &FunctionName, status: Option<u32>, log: u64) -> Error {
@@ -326,62 +308,6 @@ impl Replicas {
         Ok(running)
     }
 
-    /// Makes the folder that a replica shares with us, and the files that it reads.
-    fn files(&self, launch: &Launch, address: Ipv4Addr, user: spec::User) -> Result<spec::Binds> {
-        let Launch { replica, function, version, .. } = launch;
-        let run = self.folder(replica);
-        fs::create_dir_all(&run)?;
-        let versions = Path::new(api::switch::VERSIONS_DIR);
-        std::os::unix::fs::symlink(versions.join(version.to_string()), run.join("source"))
-            .with_context(|| format!("linking the source in `{}`", run.display()))?;
-        std::os::unix::fs::lchown(run.join("source"), Some(user.uid), Some(user.gid))?;
-        std::os::unix::fs::chown(&run, Some(user.uid), Some(user.gid))?;
-        let volume = self.state.join("volumes").join(function.to_string());
-        if !volume.exists() {
-            fs::create_dir(&volume)?;
-            std::os::unix::fs::chown(&volume, Some(user.uid), Some(user.gid))?;
-        }
-        let etc = self.run.join("etc").join(replica.as_str());
-        fs::create_dir_all(&etc)?;
-        let (hosts, resolv_conf) = (etc.join("hosts"), etc.join("resolv.conf"));
-        let (name, gateway) = (function.name(), self.network.gateway());
-        fs::write(
-            &hosts,
-            format!(
-                "127.0.0.1 localhost\n{address} {name}\n\
-                 {gateway} gateway gateway.openfaas gateway.openfaas.svc.cluster.local\n"
-            ),
-        )?;
-        fs::write(&resolv_conf, format!("nameserver {gateway}\n"))?;
-        let versions = self.state.join("versions").join(function.to_string());
-        Ok(spec::Binds { versions, run, volume, hosts, resolv_conf })
-    }
-
-    async fn seed(&self, launch: &Launch, mounts: Vec<containerd::snapshots::Mount>) -> Result<()> {
-        let folder = self.run.join("mounts").join(launch.replica.as_str());
-        fs::create_dir_all(&folder)?;
-        let source = PathBuf::from(&launch.source);
-        let done = seed::link(mounts, folder.clone(), source, api::switch::SOURCE_LINK).await;
-        fs::remove_dir(&folder)?;
-        done
-    }
-
-    fn remove_files(&self, replica: &ReplicaId) {
-        for part in ["replicas", "etc", "mounts"] {
-            let path = self.run.join(part).join(replica.as_str());
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    warn!(%replica, "a replica's files were not removed: {error}");
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn folder(&self, replica: &ReplicaId) -> PathBuf {
-        self.run.join("replicas").join(replica.as_str())
-    }
-
     fn output(&self, function: &FunctionName, from: u64) -> Vec<String> {
         self.logs.tail(function, from, ERROR_LINES).map(|it| it.lines).unwrap_or_default()
     }
@@ -404,8 +330,6 @@ impl Replicas {
 }
 
 fn start_failed(reason: String, lines: Vec<String>) -> Error {
-    let mut lines = lines;
-    lines.truncate(ERROR_LINES);
     Error::new(ErrorCode::StartFailed, reason).lines(lines)
 }
 

@@ -31,7 +31,7 @@ impl Actor {
         }
         let (source, shared) = (Arc::clone(&self.source), Arc::clone(&self.shared));
         let name = self.name.clone();
-        self.task(async move {
+        self.work(async move {
             let work = move || -> Result<(String, String), Error> {
                 let opened = source.open()?;
                 let commit = match opened.git.commit(&message, &author())? {
@@ -61,7 +61,7 @@ impl Actor {
     pub(super) fn branch_moved(&self) {
         let (source, shared) = (Arc::clone(&self.source), Arc::clone(&self.shared));
         let name = self.name.clone();
-        self.task(async move {
+        self.work(async move {
             let work = move || -> Result<Option<(String, String)>, Error> {
                 let opened = source.open()?;
                 let Some(head) = opened.git.head()? else { return Ok(None) };
@@ -137,6 +137,7 @@ impl Actor {
                 self.apply(Event::Built { image });
                 self.check_dirty();
                 let event = revision.clone();
+                self.publish();
                 self.shared.tell(api::event::Event::Committed { name, revision: event });
                 build.tell(BuildEvent::Done(revision));
             }

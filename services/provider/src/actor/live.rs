@@ -21,7 +21,7 @@ impl Actor {
         let (source, versions) = (Arc::clone(&self.source), Arc::clone(&self.versions));
         let (shared, name) = (Arc::clone(&self.shared), self.name.clone());
         // Versions count upwards in the order in which they are made.
-        let newest = self.versions.newest();
+        let newest = self.newest;
         let number = self.next_version.take().filter(|&number| Some(number) > newest);
         let make = move || {
             let opened = source.open()?;
@@ -59,9 +59,12 @@ impl Actor {
             measure.saved = saved;
             measure.parts.version_ms = ms(took);
         }
+        self.newest = self.newest.max(Some(version));
         self.next_version = unused;
         self.apply(Event::Made { version });
-        self.check_dirty();
+        if unused.is_some() {
+            self.check_dirty();
+        }
     }
 
     pub(super) fn sync(&self, version: u64) {
@@ -113,7 +116,7 @@ impl Actor {
                 Ok(())
             })
         };
-        self.task(async move {
+        self.work(async move {
             Some(Message::Event(
                 match crate::fault::blocking("storing a good version", write).await {
                     Ok(record) => {
@@ -131,12 +134,17 @@ impl Actor {
         let (took_ms, parts) = (ms(measure.took), measure.parts);
         info!(function = %self.name, version, took_ms, ?parts, "live");
         let name = self.name.clone();
+        self.publish();
         self.shared.tell(api::event::Event::Live { name, version, took_ms });
+        // Now that nobody waits for the disk any more.
+        self.check_dirty();
     }
 
-    pub(super) fn tell_refused(&self, version: u64, error: Error) {
+    pub(super) fn tell_refused(&mut self, version: u64, error: Error) {
         info!(function = %self.name, version, %error, "refused");
+        self.publish();
         self.shared.tell(api::event::Event::Refused { name: self.name.clone(), version, error });
+        self.check_dirty();
     }
 
     pub(super) fn prune(&mut self) {
@@ -144,7 +152,7 @@ impl Actor {
         self.measures.retain(|version, _| keep.contains(version));
         let (versions, name) = (Arc::clone(&self.versions), self.name.clone());
         let (shared, number) = (Arc::clone(&self.shared), self.next_version.is_none());
-        self.task(async move {
+        self.work(async move {
             let done = crate::fault::blocking("removing old versions", move || {
                 versions.prune(&keep)?;
                 versions.prepare()?;

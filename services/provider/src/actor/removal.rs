@@ -1,7 +1,7 @@
 //! The end of a function: all that runs is stopped, and what it left goes to the trash.
 use std::time::Duration;
 
-use api::Error;
+use api::{Error, ErrorCode};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -26,6 +26,8 @@ impl Actor {
         drop(messages);
         self.machine.apply(Event::Remove);
         let shared = self.shared.clone();
+        let gone = format!("function `{}` was removed or stopped", self.name);
+        shared.builds.end(&self.name, &Error::new(ErrorCode::FailedPrecondition, gone));
         shared.routes.set(&self.name, None);
         self.stop.cancel();
         self.tasks.close();

@@ -101,6 +101,7 @@ impl Actor {
                 Err(refused(number, error))
             }
         };
+        self.publish();
         let _ = reply.send(answer); // they may have gone away
     }
 }

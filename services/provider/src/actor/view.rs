@@ -47,7 +47,7 @@ impl Actor {
         self.dirty_check = DirtyCheck::Running;
         let (source, shared) = (Arc::clone(&self.source), Arc::clone(&self.shared));
         let (name, number, before) = (self.name.clone(), self.record.revision, self.dirty);
-        self.task(async move {
+        self.work(async move {
             let compare = move || -> Result<bool, api::Error> {
                 if number == 0 {
                     return Ok(true);

@@ -1,4 +1,6 @@
 //! `/v1/functions/{name}/revisions` and `/rollback`.
+use std::time::Duration;
+
 use api::revision::RollbackRequest;
 use api::{Error, ErrorCode};
 use axum::Json;
@@ -9,6 +11,9 @@ use axum::response::IntoResponse;
 use super::{App, Failure, Result, json, name};
 use crate::actor::Ask;
 use crate::fault;
+
+/// How long a caller of a roll-back waits; it takes longer only while containerd is away.
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) async fn list(State(app): State<App>, Path(text): Path<String>) -> Result {
     let name = name(&text)?;
@@ -41,6 +46,12 @@ pub(super) async fn roll_back(
         }
         other => other.map_err(|error| fault::containerd("reading the revision's image", error))?,
     };
-    let answer = handle.ask(|reply| Ask::RollBack { revision, reply }).await?;
-    Ok(Json(answer).into_response())
+    let rolling = handle.ask(|reply| Ask::RollBack { revision, reply });
+    match tokio::time::timeout(LIMIT, rolling).await {
+        Ok(answer) => Ok(Json(answer?).into_response()),
+        Err(_) => Err(Failure(
+            Error::new(ErrorCode::DeadlineExceeded, format!("revision {number} is not live yet"))
+                .hint("the roll-back goes on; the function's state tells how it ends"),
+        )),
+    }
 }

@@ -21,6 +21,8 @@ use crate::wait_file::Changes;
 const NAME: &str = "control.sock";
 /// Longest wait for an answer that needs no work of the function.
 const QUICK: Duration = Duration::from_secs(5);
+/// Longest reason that is passed on, in bytes.
+const MAX_REASON: usize = 300;
 /// What the watchdog may need on top of the time that it gives a process.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -98,7 +100,7 @@ impl Control {
         match self.ask(&request, ready + MARGIN).await? {
             Reply::Switched { version: it, times } if it == version => Ok(Outcome::Switched(times)),
             Reply::Refused { version: it, reason, lines } if it == version => {
-                Ok(Outcome::Refused(reason, lines))
+                Ok(Outcome::Refused(shorten(reason), last(lines)))
             }
             Reply::Superseded { version: it } if it == version => Ok(Outcome::Superseded),
             other => Err(nonsense(&request, &other)),
@@ -171,10 +173,18 @@ async fn exchange(stream: UnixStream, request: &Request) -> Result<Reply, Contro
 }
 
 fn nonsense(request: &Request, reply: &Reply) -> ControlError {
-    let mut answer = format!("{reply:?} to {request:?}");
-    let cut = answer.floor_char_boundary(300);
-    answer.truncate(cut);
-    ControlError::Nonsense(answer)
+    ControlError::Nonsense(shorten(format!("{reply:?} to {request:?}")))
+}
+
+fn shorten(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_REASON));
+    text
+}
+
+/// The last lines, which say most of what went wrong.
+fn last(mut lines: Vec<String>) -> Vec<String> {
+    lines.drain(..lines.len().saturating_sub(super::ERROR_LINES));
+    lines
 }
 
 #[cfg(test)]

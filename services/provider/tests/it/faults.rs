@@ -42,6 +42,8 @@ async fn a_restarted_provider_finds_everything_as_it_was() {
     assert!(world.call_at(address, "/").await.is_err());
     let leftovers = world.containers();
     assert!(leftovers.is_empty(), "{leftovers:?}");
+    let link = world.host.cell().command("ip").args(["link", "show", "inplace0"]).output().unwrap();
+    assert!(!link.status.success(), "the bridge is there");
     world.start_provider(&[]).await;
     world.until_state("hello", State::Ready).await;
     assert_eq!(world.call("hello").await, "while away");

@@ -5,5 +5,6 @@ mod faults;
 mod fixture;
 mod inputs;
 mod isolation;
+mod other_doors;
 mod saves;
 mod the_loop;

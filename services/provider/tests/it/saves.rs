@@ -79,6 +79,56 @@ async fn a_file_typed_in_small_writes_and_a_checkout_are_live_at_their_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_one_of_many_calls_fails_while_versions_come_and_go() {
+    let world = World::start().await;
+    world.create("hello").await;
+    let address = world.address("hello").await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let world = std::sync::Arc::new(world);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (world, stop) = (std::sync::Arc::clone(&world), stop.clone());
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !stop.is_cancelled() {
+                    world.call_at(address, "/").await?;
+                    calls += 1;
+                }
+                anyhow::Ok(calls)
+            })
+        })
+        .collect();
+    for round in 0..10 {
+        world.save_live("hello", "handler.py", &handler(&round.to_string())).await;
+        if round == 5 {
+            world.save("hello", "handler.py", "this is no Python");
+            world.until_state("hello", State::Degraded).await;
+        }
+    }
+    stop.cancel();
+    for caller in callers {
+        assert!(caller.await.unwrap().unwrap() > 10);
+    }
+    assert_eq!(world.call("hello").await, "9");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_back_brings_a_deleted_folder_back() {
+    let world = World::start().await;
+    world.create("hello").await;
+    world.save_live("hello", "handler.py", &handler("first")).await;
+    world.committed("hello", "first").await;
+    fs_err::remove_dir_all(world.folder("hello")).unwrap();
+    world.until_state("hello", State::Degraded).await;
+    let body = serde_json::json!({"revision": 1});
+    world.post::<serde_json::Value>("/v1/functions/hello/rollback", body).await.unwrap();
+    world.until_state("hello", State::Ready).await;
+    assert_eq!(world.call("hello").await, "first");
+    world.save_live("hello", "handler.py", &handler("second")).await;
+    assert_eq!(world.call("hello").await, "second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_is_deleted_while_live_is_missed_and_welcomed_back() {
     let world = World::start().await;
     world.create("hello").await;
