@@ -403,6 +403,45 @@ fn a_folder_that_changes_all_the_time_gives_whole_versions() {
     assert_eq!(listed(f.at(newest, "dir")), listed(f.editor.at("dir")));
 }
 
+#[test]
+fn a_folder_swapped_for_a_link_never_brings_foreign_files_in() {
+    let mut f = Fixture::new();
+    let victim = f.state.folder("victim");
+    Editor::of(&victim).save("x", "theirs");
+    f.editor.save("dir/x", "ours");
+    f.editor.link(victim.path().to_str().unwrap(), "evil");
+    let (dir, evil) = (f.editor.at("dir"), f.editor.at("evil"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _owner = crate::sys::AsOwner::enter().unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (here, flags) = (nix::fcntl::AT_FDCWD, RenameFlags::RENAME_EXCHANGE);
+                renameat2(here, &dir, here, &evil, flags).unwrap();
+            }
+        });
+        let (mut folders, mut links) = (0, 0);
+        // Until both were seen often enough that the race was run.
+        while folders < 50 || links < 50 {
+            if let Outcome::Made(made) = f.save().unwrap() {
+                for name in ["dir", "evil"] {
+                    let at = f.at(made.id, name);
+                    match at.symlink_metadata() {
+                        Ok(status) if status.is_symlink() => links += 1,
+                        Ok(_) if at.join("x").exists() => {
+                            assert_eq!(fs_err::read_to_string(at.join("x")).unwrap(), "ours");
+                            folders += 1;
+                        }
+                        _ => {}
+                    }
+                }
+                f.versions.prune(&BTreeSet::new()).unwrap();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
