@@ -1,5 +1,6 @@
 //! One task per function: it owns the function's state machine, carries out its actions, and feeds
 //! what became of them back as events. Whoever wants something of a function asks it here.
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -205,6 +206,7 @@ pub(crate) fn spawn(
     shared.tell(api::event::Event::Function(Box::new(first.function.clone())));
     let (view, views) = watch::channel(first);
     let stop = shared.stop.child_token();
+    let fresh = record.good.is_none();
     let handle = Handle { source: Arc::clone(&source), mailbox: mailbox.clone(), view: views };
     let actor = Actor {
         shared: Arc::clone(shared),
@@ -219,7 +221,8 @@ pub(crate) fn spawn(
         stopping: HashMap::new(),
         found: HashMap::new(),
         measures: BTreeMap::new(),
-        saved: None,
+        // A new function's first version counts from here.
+        saved: fresh.then(Instant::now),
         making: None,
         dirty: true,
         dirty_check: DirtyCheck::Idle,

@@ -1,4 +1,5 @@
 //! Builds: what each one told, kept for a while, so that a reader can begin at any time.
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

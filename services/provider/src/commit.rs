@@ -1,4 +1,5 @@
 //! From a git commit to a revision: an image in containerd's store, built from the commit's tree.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::builds::Build;
 use crate::fault;
+use crate::folder::FilePath;
 use crate::provider::Shared;
 use crate::source::Source;
 use crate::store::{FunctionRecord, NewRevision};
@@ -40,6 +42,7 @@ pub(crate) async fn build(
     let _slot = shared.builds.slot().await;
     let commit = &build.started.commit;
     let name = image_name(&record.name, commit);
+    tell_dependencies(shared, record, source, build);
     let first = attempt(shared, record, source, build, &name).await;
     let image = match first {
         Err(error) if error.code == ErrorCode::Unavailable => {
@@ -70,6 +73,17 @@ pub(crate) async fn build(
         Ok(shared.store.add_revision(&function, new)?)
     })
     .await
+}
+
+/// Says what would otherwise be missed only when the function runs elsewhere.
+fn tell_dependencies(shared: &Shared, record: &FunctionRecord, source: &Source, build: &Build) {
+    let template = record.template.as_deref().and_then(|name| shared.templates.get(name).ok());
+    let Some(file) = template.and_then(|it| it.dependencies) else { return };
+    let Ok(path) = file.parse::<FilePath>() else { return };
+    if source.open().is_ok_and(|it| it.folder.read(&path, u64::MAX - 1).is_ok()) {
+        let line = format!("`{file}` is part of the image, and what it names is not installed");
+        build.tell(BuildEvent::Log { name: String::new(), line });
+    }
 }
 
 /// Full name of the image of a commit.

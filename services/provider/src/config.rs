@@ -1,4 +1,5 @@
 //! What the provider is told on its command line or in its environment.
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Faults of ours and of what we stand on: the cause goes to the log, the caller gets the operation.
+
 use api::{Error, ErrorCode};
 use tracing::{debug, error};
 

@@ -1,6 +1,7 @@
 //! The API on the provider's socket, one file per resource.
 //!
 //! Nobody logs in here: who may open the socket may do everything. The gateway adds the doors.
+
 use std::convert::Infallible;
 
 use api::{Error, ErrorCode, FunctionName};

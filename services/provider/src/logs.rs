@@ -5,6 +5,7 @@
 //! writer goes on undisturbed, and unlike with a copied or truncated file no line is lost between
 //! two steps. A function can overrun its bound for a moment only, by what it prints between two
 //! looks.
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;

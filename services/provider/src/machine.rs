@@ -4,6 +4,7 @@
 //! every start uses the *good* version, which was on the disk before it was called good; a newer
 //! save supersedes an older one that still starts; a roll-back changes source and image together
 //! or not at all; the loss of containerd stops nothing.
+
 use std::collections::{BTreeSet, VecDeque};
 
 use api::function::State;

@@ -1,4 +1,5 @@
 //! The provider's process: reads its configuration, serves its socket, and stops in order.
+
 use std::process::ExitCode;
 use std::time::Duration;
 

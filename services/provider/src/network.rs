@@ -3,6 +3,7 @@
 //!
 //! Everything here can be made again: what is there already is taken as it is. Addresses in use
 //! are known from the containers' labels, not from a list that could differ from them.
+
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

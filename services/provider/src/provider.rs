@@ -1,4 +1,5 @@
 //! All functions of this host: what they share, how they are found, made and brought back.
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};

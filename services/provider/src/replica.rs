@@ -3,6 +3,7 @@
 //! A replica is made of a network namespace, a snapshot with the source link in it, a container
 //! and its task, and a folder that it shares with us. All are named by the replica's id, so that
 //! a restarted provider finds what runs and removes what is left of the rest.
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use api::{Error, ErrorCode, FunctionName};
+use containerd::Client;
 use containerd::containers::{NewContainer, Runtime};
+use containerd::snapshots::{IdRange, remap_labels};
 use containerd::tasks::{Exiting, Output, SIGTERM, TaskStatus};
-use containerd::{Client, Labels};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -44,6 +46,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 const LEASE_LIFE: Duration = Duration::from_secs(600);
 /// Most lines of output in an error.
 const ERROR_LINES: usize = 50;
+
+/// The ids of a replica outside of it. They are the same as inside as long as there are no user
+/// namespaces; these need the mapping on every snapshot from its beginning.
+const IDS: IdRange = IdRange { container: 0, host: 0, size: 65_536 };
 
 /// Labels of our containers.
 const FUNCTION: &str = "inplace.function";
@@ -257,7 +263,9 @@ impl Replicas {
         })?;
         let lease = client.lease("start", LEASE_LIFE).await.map_err(about)?;
         let top = resolved.top_chain();
-        let mounts = lease.prepare_snapshot(id, &top, Labels::new()).await.map_err(about)?;
+
+        let mounts =
+            lease.prepare_snapshot(id, &top, remap_labels(IDS, IDS)).await.map_err(about)?;
         self.seed(launch, mounts.clone())
             .await
             .map_err(|error| fault::internal("preparing a replica's source", &error))?;

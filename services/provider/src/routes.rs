@@ -1,4 +1,5 @@
 //! The route table that the gateway holds a copy of.
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;

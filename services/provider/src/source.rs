@@ -1,5 +1,6 @@
 //! A function's folder and git directory, opened when they are used and again when they were
 //! replaced; and a task that tells what happens in them.
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

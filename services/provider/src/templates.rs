@@ -1,4 +1,5 @@
 //! Templates and the base images under them, as they lie on the root: `BASES`.
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};

@@ -2,6 +2,7 @@
 //!
 //! The store knows first, then the files move: whatever was interrupted is finished at the next
 //! start, in the same order.
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -169,3 +170,6 @@ fn moving(name: &FunctionName, error: io::Error) -> Error {
     }
     fault::internal(&format!("moving function `{name}` to or from the trash"), &error.into())
 }
+
+#[cfg(test)]
+mod tests;

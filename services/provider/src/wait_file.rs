@@ -1,4 +1,5 @@
 //! Waits for changes of one file or folder.
+
 use std::io;
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! Commits and their builds as the task sees them.
+
 use std::sync::Arc;
 
 use api::build::BuildEvent;

@@ -1,4 +1,5 @@
 //! From a save to a version that answers.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

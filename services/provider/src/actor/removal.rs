@@ -1,4 +1,5 @@
 //! The end of a function: all that runs is stopped, and what it left goes to the trash.
+
 use std::time::Duration;
 
 use api::{Error, ErrorCode};

@@ -1,4 +1,5 @@
 //! Replicas as the task sees them: started, taken over, stopped, ended.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! The way back to a revision as the task sees it: the folder, and the answer to whoever asked.
+
 use std::sync::Arc;
 
 use api::revision::{Revision, RolledBack};

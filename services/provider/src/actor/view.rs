@@ -1,4 +1,5 @@
 //! What others see of a function: the API's words, and its route.
+
 use std::sync::Arc;
 
 use api::event::Event;

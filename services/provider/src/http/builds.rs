@@ -1,4 +1,5 @@
 //! `/v1/functions/{name}/commit` and `/v1/builds/{id}`.
+
 use std::sync::Arc;
 
 use api::build::{BuildEvent, CommitRequest};

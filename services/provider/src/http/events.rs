@@ -1,4 +1,5 @@
 //! `/v1/events`: all that changes.
+
 use api::event::Event;
 use axum::extract::State;
 use futures::{StreamExt, stream};

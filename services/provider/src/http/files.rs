@@ -1,4 +1,5 @@
 //! `/v1/functions/{name}/files/{path}`: the quick edit.
+
 use std::sync::Arc;
 
 use api::{Error, ErrorCode};

@@ -1,4 +1,5 @@
 //! `/v1/functions` and `/v1/trash`.
+
 use api::function::CreateFunction;
 use axum::Json;
 use axum::body::Body;

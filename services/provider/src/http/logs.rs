@@ -1,4 +1,5 @@
 //! What a function printed: `/v1/functions/{name}/logs` as text, `/system/logs` as OpenFaaS's lines.
+
 use std::convert::Infallible;
 
 use api::{Error, ErrorCode, FunctionName};

@@ -1,4 +1,5 @@
 //! `/v1/functions/{name}/revisions` and `/rollback`.
+
 use std::time::Duration;
 
 use api::revision::RollbackRequest;

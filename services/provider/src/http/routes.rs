@@ -1,4 +1,5 @@
 //! `/routes`: the table for the gateway, which never shows it to anybody.
+
 use std::time::Duration;
 
 use api::route::{Ack, Drained, Update};

@@ -1,4 +1,5 @@
 //! How long to wait before a replica that ended is started again.
+
 use std::time::Duration;
 
 use daemon::Backoff;

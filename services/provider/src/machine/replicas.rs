@@ -1,4 +1,5 @@
 //! What the events about versions and replicas do to a machine.
+
 use std::time::Duration;
 
 use api::{Error, ErrorCode};

@@ -1,4 +1,5 @@
 //! The steps of a roll-back: source and image together, or all as before.
+
 use std::collections::BTreeSet;
 
 use api::Error;

@@ -1,4 +1,5 @@
 //! What the state asks for and nobody does yet; looked at after every event.
+
 use super::{Action, Machine, Next, ReplicaId, Start};
 
 impl Machine {

@@ -1,5 +1,6 @@
 //! Stories of one line an event: `event -> action, action | state`. A number is a version, `#1` the
 //! first replica that was started, `a` and `b` are images, `#old` is one from before.
+
 use std::time::Duration;
 
 use api::{Error, ErrorCode};

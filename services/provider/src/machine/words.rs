@@ -1,4 +1,5 @@
 //! What goes into a machine and what comes out.
+
 use std::fmt;
 use std::time::Duration;
 

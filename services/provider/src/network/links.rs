@@ -1,4 +1,5 @@
 //! Interfaces, addresses and routes over rtnetlink, in the namespace that the socket was opened in.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;

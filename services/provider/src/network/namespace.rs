@@ -1,4 +1,5 @@
 //! Network namespaces: a file each, so that they outlive whoever made them.
+
 use std::io;
 use std::path::{Path, PathBuf};
 

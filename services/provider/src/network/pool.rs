@@ -1,4 +1,5 @@
 //! Which addresses replicas have.
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,5 @@
 //! Where the host resolves names.
+
 use std::net::Ipv4Addr;
 
 use fs_err as fs;

@@ -1,4 +1,5 @@
 //! What packets of functions may pass: one file, loaded in one step.
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;

@@ -1,4 +1,5 @@
 //! An IPv4 subnet.
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;

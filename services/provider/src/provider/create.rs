@@ -1,4 +1,5 @@
 //! A new function: all of it, or nothing.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

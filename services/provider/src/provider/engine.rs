@@ -1,4 +1,5 @@
 //! Watches containerd: when it is lost, when it is back, and what runs then.
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Gives spare processes up when memory is short.
+
 use std::time::Duration;
 
 use fs_err as fs;

@@ -3,6 +3,7 @@
 //! The function's own code runs beside the watchdog and owns the socket's folder. So nothing that
 //! comes back is taken on trust: the socket is reached without following a link, every line has a
 //! greatest length and every wait a limit, and an answer counts only if it is about what was asked.
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

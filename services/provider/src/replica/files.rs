@@ -1,4 +1,5 @@
 //! The files of replicas in `RUN`, and where their folders of `STATE` are.
+
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 //! The image is not trusted: its folders may be links to anywhere. So a thread of its own gets a
 //! mount namespace, mounts the snapshot there and makes it its root: no path can lead out of it.
 //! The mount goes with the thread.
+
 use std::io;
 use std::os::unix::fs::{chroot, symlink};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,9 @@ fn options(words: &[String]) -> (MsFlags, String) {
             "bind" => flags |= MsFlags::MS_BIND,
             "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
             "rw" => {}
+            // For containerd, which maps the lower layers; mount(2) does not know them, and the
+            // link has the same owner in any mapping that begins with itself.
+            word if word.starts_with("uidmap=") || word.starts_with("gidmap=") => {}
             word => data.push(word),
         }
     }
@@ -83,7 +87,8 @@ mod tests {
 
     #[test]
     fn options_are_split_into_flags_and_data() {
-        let words = ["index=off", "workdir=/w", "ro", "lowerdir=/a:/b"].map(str::to_owned);
+        let words = ["index=off", "uidmap=0:0:65536", "workdir=/w", "ro", "lowerdir=/a:/b"]
+            .map(str::to_owned);
         assert_eq!(
             options(&words),
             (MsFlags::MS_RDONLY, "index=off,workdir=/w,lowerdir=/a:/b".to_owned())

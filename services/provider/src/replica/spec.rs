@@ -1,4 +1,5 @@
 //! The OCI specification of a replica: the whole of what a function may see and do.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

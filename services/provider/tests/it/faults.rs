@@ -1,4 +1,5 @@
 //! kill -9 of everything, in the middle of work.
+
 use api::ErrorCode;
 use api::build::BuildEvent;
 use api::function::{Function, State};

@@ -1,4 +1,5 @@
 //! A provider in a cell of its own, and what a user does with it.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

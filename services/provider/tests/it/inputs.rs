@@ -1,4 +1,5 @@
 //! Bad input: a clear error, and nothing changed.
+
 use api::ErrorCode;
 use api::build::BuildEvent;
 use api::function::{FileEntry, Function};

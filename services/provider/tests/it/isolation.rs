@@ -1,4 +1,5 @@
 //! What a function cannot reach.
+
 use crate::fixture::World;
 
 /// Tries to connect to what the query names and says what happened.

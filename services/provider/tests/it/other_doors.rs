@@ -1,4 +1,5 @@
 //! What else the socket answers: OpenFaaS's API, logs, events, and a table that survives.
+
 use api::event::Event;
 use api::openfaas::{FunctionStatus, Info};
 use axum::body::Body;

@@ -1,4 +1,5 @@
 //! Saves that are broken, half typed, or no saves at all: the function goes on answering.
+
 use std::process::Command;
 
 use api::ErrorCode;

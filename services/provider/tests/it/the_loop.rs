@@ -1,4 +1,6 @@
 //! Create, call, edit, commit, roll back, remove, take back.
+
+use api::event::Event;
 use api::function::{State, Trashed};
 use api::revision::{Revision, RolledBack};
 use serde_json::{Value, json};
@@ -9,7 +11,11 @@ use crate::fixture::{World, handler};
 async fn a_function_is_edited_in_place_committed_and_rolled_back() {
     let world = World::start().await;
 
+    let mut events = world.events().await;
     let created = world.create("hello").await;
+    let imported =
+        |event: &Event| matches!(event, Event::Progress { current, total, .. } if current == total);
+    assert!(events.until(imported).await.is_some(), "the base was imported without a word");
     assert_eq!(created.state, State::Ready);
     assert_eq!((created.revision, created.dirty), (0, true));
     assert!(world.call("hello").await.contains("Hello"));

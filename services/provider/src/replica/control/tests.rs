@@ -1,3 +1,5 @@
+//! The control socket against watchdogs that lie.
+
 use tokio::net::UnixListener;
 
 use super::*;
