@@ -30,6 +30,7 @@ use crate::replica::{Control, FoundReplica, Running};
 use crate::source::{News, Source};
 use crate::store::FunctionRecord;
 use crate::versions::Versions;
+pub(crate) use rollback::undo_interrupted;
 pub(crate) use view::rfc3339;
 
 /// Messages that wait for the task. Whoever sends waits when it is full.

@@ -46,6 +46,7 @@ pub struct Machine {
     refused: Option<u64>,
     /// Versions whose files are on the disk for sure.
     synced: BTreeSet<u64>,
+    syncing: BTreeSet<u64>,
     /// The newest attempt at bringing a version to the disk failed.
     unsynced: bool,
     recording: Option<u64>,
@@ -105,6 +106,7 @@ impl Machine {
             trial: None,
             refused: None,
             synced: good.into_iter().collect(),
+            syncing: BTreeSet::new(),
             unsynced: false,
             recording: None,
             blocked: false,
@@ -236,6 +238,7 @@ impl Machine {
                 }
             }
             Event::Synced { version } => {
+                self.syncing.remove(&version);
                 self.synced.insert(version);
             }
             Event::SyncFailed { version, error } => self.sync_failed(version, error, out),

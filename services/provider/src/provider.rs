@@ -212,6 +212,9 @@ impl Provider {
         trash::tidy(&shared.store, &shared.config.state, shared.config.trash_kept())?;
         for record in shared.store.functions()? {
             let name = record.name.clone();
+            if let Err(error) = actor::undo_interrupted(&shared.config.state, &record) {
+                warn!(function = %name, "a roll-back is left half done: {error}");
+            }
             if record.good.is_none() {
                 // Its creation was never answered; what is in its folder may still be of use.
                 warn!(function = %name, "it was never ready and is moved to the trash");

@@ -1,16 +1,21 @@
 //! The way back to a revision as the task sees it: the folder, and the answer to whoever asked.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::revision::{Revision, RolledBack};
-use api::{Error, ErrorCode};
+use api::{Error, ErrorCode, FunctionName};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use super::builds::author;
 use super::{Actor, Message, Reply};
+use crate::fault;
 use crate::git::CommitId;
 use crate::machine::Event;
+use crate::source::Source;
+use crate::store::FunctionRecord;
 
 /// A roll-back that is under way.
 #[derive(Debug)]
@@ -40,6 +45,7 @@ impl Actor {
         let Some(rollback) = &self.rollback else { return };
         let commit = rollback.revision.commit.clone();
         let (source, name) = (Arc::clone(&self.source), self.name.clone());
+        let (state, good) = (self.shared.config.state.clone(), self.record.good);
         let restore = move || {
             let commit: CommitId = commit.parse()?;
             let opened = source.open_or_create()?;
@@ -51,12 +57,16 @@ impl Actor {
                 Some((_, commit)) => Some(*commit),
                 None => git.head()?,
             };
+            if let Some(before) = before {
+                Intent { before: before.to_string(), good }.write(&state, &name)?;
+            }
             if let Err(error) = git.restore(&opened.folder, commit) {
                 if let Some(before) = before
                     && let Err(error) = git.restore(&opened.folder, before)
                 {
                     warn!(function = %name, number, "the folder was not put back: {error}");
                 }
+                Intent::remove(&state, &name);
                 return Err(error.into());
             }
             let kept = kept.map(|(reference, _)| reference);
@@ -92,6 +102,7 @@ impl Actor {
     pub(super) fn rolled_back(&mut self, result: Result<(), Error>) {
         let Some(Running { revision, reply, kept, .. }) = self.rollback.take() else { return };
         let number = revision.number;
+        Intent::remove(&self.shared.config.state, &self.name);
         let answer = match result {
             Ok(()) => {
                 info!(function = %self.name, revision = number, ?kept, "rolled back");
@@ -105,6 +116,58 @@ impl Actor {
         self.publish();
         let _ = reply.send(answer); // they may have gone away
     }
+}
+
+/// What a roll-back leaves on the disk while it changes the folder: after a crash the folder is put
+/// back, unless the outcome was stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Intent {
+    /// The commit that the folder was like.
+    before: String,
+    /// The good version of before: the outcome is stored together with another one.
+    good: Option<u64>,
+}
+
+impl Intent {
+    fn path(state: &Path, name: &FunctionName) -> PathBuf {
+        state.join("provider").join(format!("{name}.rollback"))
+    }
+
+    fn write(&self, state: &Path, name: &FunctionName) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).expect("it is plain data");
+        daemon::file::replace(&Self::path(state, name), 0o600, &text)
+            .map_err(|error| fault::internal("beginning a roll-back", &error.into()))
+    }
+
+    fn remove(state: &Path, name: &FunctionName) {
+        match fs_err::remove_file(Self::path(state, name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                warn!(function = %name, "what a roll-back began with is left: {error}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Puts a folder back whose roll-back was interrupted. Called before anything runs.
+///
+/// # Errors
+/// When it cannot be put back; what was in it is in git.
+pub(crate) fn undo_interrupted(state: &Path, record: &FunctionRecord) -> Result<(), Error> {
+    let name = &record.name;
+    let text = match fs_err::read(Intent::path(state, name)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(|error| fault::internal("reading a roll-back", &error.into()))?,
+    };
+    let intent: Intent = serde_json::from_slice(&text)
+        .map_err(|error| fault::internal("reading a roll-back", &error.into()))?;
+    if intent.good == record.good {
+        let opened = Source::new(state, name).open_or_create()?;
+        opened.git.restore(&opened.folder, intent.before.parse()?)?;
+        info!(function = %name, "a roll-back was interrupted: the folder is as it was before");
+    }
+    Intent::remove(state, name);
+    Ok(())
 }
 
 /// Says whose code it was that did not start.

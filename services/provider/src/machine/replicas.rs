@@ -51,12 +51,13 @@ impl Machine {
                 self.waiting = false; // this may be the repair
             }
         }
-        if !self.synced.contains(&version) {
+        if !self.synced.contains(&version) && self.syncing.insert(version) {
             out.push(Action::Sync { version });
         }
     }
 
     pub(super) fn sync_failed(&mut self, version: u64, error: Error, out: &mut Vec<Action>) {
+        self.syncing.remove(&version);
         if let Some(rollback) = &mut self.rollback {
             rollback.fail(error, out);
             self.drop_next(out);

@@ -185,6 +185,8 @@ fn saves_during_a_version_make_one_more_and_the_newer_supersedes() {
          saved -> | ready
          saved -> | ready
          made 2 -> sync 2, make, switch #1 2 | ready
+         made 2 -> | ready
+         saved -> make | ready
          made 3 -> sync 3, switch #1 3 | ready
          refused #1 2 -> | ready
          switched #1 3 -> | ready

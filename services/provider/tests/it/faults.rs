@@ -153,3 +153,38 @@ async fn a_commit_is_built_although_the_provider_was_killed_in_between() {
     let revisions: Vec<Revision> = world.get("/v1/functions/hello/revisions").await.unwrap();
     assert_eq!(revisions[0].message.trim(), "to be built");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_back_that_is_interrupted_leaves_source_and_image_as_they_were() {
+    let mut world = World::start().await;
+    world.create("hello").await;
+    let slow = format!("import time\ntime.sleep(4)\n{}", handler("slow"));
+    world.save_live("hello", "handler.py", &slow).await;
+    world.committed("hello", "slow").await;
+    world.save_live("hello", "handler.py", &handler("fast")).await;
+    let before = world.function("hello").await;
+
+    let api = world.api.clone();
+    let body = json!({"revision": 1});
+    let rolling = tokio::spawn(async move {
+        let path = "/v1/functions/hello/rollback";
+        api.call::<serde_json::Value>(http::Method::POST, path, Some(&body)).await
+    });
+    let file = world.folder("hello").join("handler.py");
+    while fs_err::read_to_string(&file).unwrap() != slow {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    world.stop_provider(Signal::SIGKILL);
+    rolling.await.unwrap().unwrap_err();
+    world.start_provider(&[]).await;
+    world.until_state("hello", State::Ready).await;
+    assert_eq!(fs_err::read_to_string(&file).unwrap(), handler("fast"));
+    assert_eq!(world.call("hello").await, "fast");
+    let after = world.function("hello").await;
+    assert_eq!((after.revision, after.image), (before.revision, before.image));
+
+    // Asked again it is done.
+    let body = json!({"revision": 1});
+    world.post::<serde_json::Value>("/v1/functions/hello/rollback", body).await.unwrap();
+    assert_eq!(world.call("hello").await, "slow");
+}
