@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::function::{Function, LiveParts};
-use api::revision::{Revision, RolledBack};
-use api::switch::Times;
 use api::{Error, ErrorCode, FunctionName};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,18 +16,20 @@ use tracing::debug;
 
 mod builds;
 mod live;
+mod message;
 mod removal;
 mod replicas;
 mod rollback;
 mod view;
 
-use crate::builds::Build;
 use crate::machine::{Action, Event, Machine, ReplicaId};
 use crate::provider::Shared;
-use crate::replica::{Control, FoundReplica, Running};
+use crate::replica::{Control, FoundReplica};
 use crate::source::{News, Source};
 use crate::store::FunctionRecord;
 use crate::versions::Versions;
+use message::Reply;
+pub(crate) use message::{Ask, Message};
 pub(crate) use rollback::undo_interrupted;
 pub(crate) use view::rfc3339;
 
@@ -54,56 +54,6 @@ pub struct View {
     pub good: bool,
     /// The deployment, as OpenFaaS's API shows it.
     pub record: Arc<FunctionRecord>,
-}
-
-/// What the task is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Something that concerns the machine only.
-    Event(Event),
-    /// containerd answers (with what runs of the function), or does not any more.
-    Engine(Option<Vec<FoundReplica>>),
-    /// From the watch of the folder.
-    News(News),
-    /// `Make` is done.
-    Made { version: u64, took: Duration, unused: Option<u64> },
-    /// A number for the next version.
-    NextVersion(u64),
-    /// The good version is in the store.
-    Recorded { version: u64, record: Box<FunctionRecord> },
-    /// `Sync` is done.
-    Synced { version: u64, took: Duration },
-    /// A replica answers.
-    Up { replica: ReplicaId, version: u64, running: Box<Running> },
-    /// A running replica switched.
-    Switched { replica: ReplicaId, version: u64, times: Times },
-    /// A replica ended by itself.
-    Exited { replica: ReplicaId, status: Option<u32> },
-    /// All of a replica is gone.
-    Stopped { replica: ReplicaId },
-    /// The folder was restored by a roll-back.
-    Restored { kept: Option<String>, before: Option<String> },
-    /// A build is over.
-    Built { build: Arc<Build>, result: Result<Revision, Error> },
-    /// Whether the folder differs from the current revision.
-    Dirty(bool),
-    /// Somebody asks for something.
-    Ask(Ask),
-}
-
-type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// What others ask of a function.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// Commit the folder and build it.
-    Commit { message: String, reply: Reply<Arc<Build>> },
-    /// The folder was committed: build that.
-    Build { commit: String, message: String, reply: Option<Reply<Arc<Build>>> },
-    /// Go back to a revision, whose image is in the store.
-    RollBack { revision: Revision, reply: Reply<RolledBack> },
-    /// Stop all, and move it to the trash; or stop all, and leave it as it is.
-    TakeAway { to_trash: bool, reply: Reply<()> },
 }
 
 /// The state of one function's task.
