@@ -66,10 +66,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     crate::host::ensure(crate::host::Need::Dev, args.yes)?;
     let profile = if args.release { packages::Profile::Bench } else { packages::Profile::Dev };
-    let prepared = packages::prepare(&packages::Options { profile, ..Default::default() })?;
-    let tools = Tools { tools: prepared.tools, bases: prepared.bases, programs: prepared.programs };
+    let prepare = || packages::prepare(&packages::Options { profile, ..Default::default() });
     let dir = State::folder(args.state.as_deref())?;
     if args.detach {
+        // Here, where a person sees how far it is; the other process finds all of it made.
+        prepare()?;
         return detach(args, &dir);
     }
     let state = State::lock(&dir)?;
@@ -84,6 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         password: state.password()?,
         state: dir.to_str().context("the state folder's path is not UTF-8")?.to_owned(),
     };
+    let prepared = prepare()?;
+    let tools = Tools { tools: prepared.tools, bases: prepared.bases, programs: prepared.programs };
     let restore = settings::apply(&dir)?;
     let host = Host::new(tools, &dir, Network::Host)?;
     let result = supervise::run(host, args, &state, || announce(args, &machine));

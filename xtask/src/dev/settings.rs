@@ -7,33 +7,59 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// A number below `/proc/sys` that must be at least so large.
+struct Setting {
+    path: &'static str,
+    at_least: u64,
+}
+
+const SETTINGS: [Setting; 2] = [
+    // Functions reach the internet through the bridge.
+    Setting { path: "net/ipv4/ip_forward", at_least: 1 },
+    // Each function's folder is watched by an instance of its own.
+    Setting { path: "fs/inotify/max_user_instances", at_least: 4096 },
+];
 
 /// Knows how it was.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Restore {
-    record: PathBuf,
+    records: PathBuf,
 }
 
-/// Switches forwarding on for the functions' bridge. How it was is written to the state folder
-/// first, so that it is put back even when an earlier run was killed before it could.
+/// Raises what is too low. How it was is written to the state folder first, so that it is put
+/// back even when an earlier run was killed before it could.
 pub(super) fn apply(state: &Path) -> Result<Restore> {
-    let record = state.join("run/ip_forward");
-    fs_err::create_dir_all(state.join("run"))?;
-    if !record.exists() {
-        let before = fs_err::read_to_string(IP_FORWARD)?;
-        fs_err::write(&record, before.trim())?;
+    let records = state.join("run/settings");
+    fs_err::create_dir_all(&records)?;
+    for setting in SETTINGS {
+        let file = Path::new("/proc/sys").join(setting.path);
+        let before = fs_err::read_to_string(&file)?;
+        if before.trim().parse::<u64>().is_ok_and(|value| value >= setting.at_least) {
+            continue;
+        }
+        let record = records.join(setting.path.replace('/', "."));
+        if !record.exists() {
+            fs_err::write(&record, before.trim())?;
+        }
+        fs_err::write(&file, setting.at_least.to_string())
+            .with_context(|| format!("setting {}", setting.path))?;
     }
-    fs_err::write(IP_FORWARD, "1").context("switching on IPv4 forwarding")?;
-    Ok(Restore { record })
+    Ok(Restore { records })
 }
 
 impl Restore {
     /// Puts back what [`apply`] found.
     pub(super) fn undo(self) -> Result<()> {
-        let before = fs_err::read_to_string(&self.record)?;
-        fs_err::write(IP_FORWARD, before).context("putting IPv4 forwarding back")?;
-        Ok(fs_err::remove_file(&self.record)?)
+        for setting in SETTINGS {
+            let record = self.records.join(setting.path.replace('/', "."));
+            if record.exists() {
+                let before = fs_err::read_to_string(&record)?;
+                fs_err::write(Path::new("/proc/sys").join(setting.path), before)
+                    .with_context(|| format!("putting {} back", setting.path))?;
+                fs_err::remove_file(&record)?;
+            }
+        }
+        Ok(())
     }
 }
