@@ -176,6 +176,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
     if running.interrupted {
         bail!("interrupted before {} was started", name(command));
     }
+    crate::sys::unblock_signals(command);
     let child = command
         .stdin(Stdio::null())
         .process_group(0)
@@ -235,4 +236,40 @@ fn name(command: &Command) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_child_hears_signals_and_reads_nothing_whatever_the_guard_blocks() {
+        let _guard = guard().unwrap();
+        let status = output(&mut shell("grep -E 'SigBlk' /proc/self/status; cat")).unwrap();
+        assert_eq!(status, "SigBlk:\t0000000000000000\n");
+        let (ok, text) =
+            transcript(&mut shell("echo out; echo err >&2; kill -TERM $$; echo never")).unwrap();
+        assert_eq!((ok, text.as_str()), (false, "out\nerr\n"));
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_quotes_the_end_of_what_it_said() {
+        let mut seen = 0;
+        let error =
+            lines(&mut shell("seq 100 >&2; exit 3"), |_| seen += 1).unwrap_err().to_string();
+        assert_eq!(seen, 100);
+        assert!(
+            error.starts_with("sh -c seq 100 >&2; exit 3 ended with exit code 3\n  61\n"),
+            "{error}"
+        );
+        assert!(error.ends_with("\n  100"), "{error}");
+        let error = format!("{:#}", output(&mut Command::new("no-such-program")).unwrap_err());
+        assert_eq!(error, "starting no-such-program: No such file or directory (os error 2)");
+    }
 }

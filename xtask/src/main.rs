@@ -13,6 +13,7 @@ mod children;
 mod host;
 mod packages;
 mod progress;
+mod sys;
 #[cfg(test)]
 mod tidy;
 mod workspace;
