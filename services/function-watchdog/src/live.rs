@@ -24,12 +24,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::switch::{Reply, Request};
+use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{self, Config};
 use crate::logs::Logs;
-use crate::process::Processes;
+use crate::process::{Exit, Processes};
 use crate::proxy::Router;
 use crate::worker::{Code, Ear, Ending, Said, Worker};
 use machine::{Action, Event, Limits, Machine, Ticket, Timer, WorkerId};
@@ -162,7 +163,7 @@ impl Driver {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let ended = match &event {
-                Event::Exited(worker, how) => {
+                Event::Exited { worker, how, .. } => {
                     self.log(format_args!("Worker {worker} has ended: {how}"));
                     Some(*worker)
                 }
@@ -190,7 +191,8 @@ impl Driver {
             }
             Action::Spawn { worker, version } => {
                 if let Err(error) = self.spawn(worker, version) {
-                    return Some(Event::Exited(worker, format!("{error:#}")));
+                    let how = format!("{error:#}");
+                    return Some(Event::Exited { worker, how, killed: false });
                 }
             }
             Action::Feed { worker, version } => {
@@ -320,5 +322,7 @@ async fn watch(id: WorkerId, ending: Ending, mut ear: Ear, inputs: mpsc::Sender<
         () = listen => return,
         exit = ending.wait() => exit,
     };
-    let _ = inputs.send(Input::Event(Event::Exited(id, exit.to_string()))).await;
+    let killed = exit == Exit::Signal(Signal::SIGKILL);
+    let event = Event::Exited { worker: id, how: exit.to_string(), killed };
+    let _ = inputs.send(Input::Event(event)).await;
 }

@@ -113,7 +113,7 @@ impl Machine {
                 _ => {}
             },
             Event::Ready { worker, spoke } => self.ready(now, worker, spoke),
-            Event::Exited(worker, how) => self.exited(now, worker, &how),
+            Event::Exited { worker, how, killed } => self.exited(now, worker, &how, killed),
             Event::Drained(worker) => self.end(worker),
             Event::LinkFailed(reason) => {
                 self.link = None;
@@ -226,10 +226,15 @@ impl Machine {
         }
     }
 
-    fn exited(&mut self, now: Instant, worker: WorkerId, how: &str) {
+    fn exited(&mut self, now: Instant, worker: WorkerId, how: &str, killed: bool) {
         match self.workers.remove(&worker) {
             Some(Role::Starting(starting)) => {
                 self.act(Action::Disarm(Timer::Ready(worker)));
+                if killed && starting.origin != Origin::New {
+                    // The kernel, short of memory, takes a process that only waits, maybe in
+                    // the moment in which it is needed: that says nothing about the code.
+                    return self.start(now, starting.version, starting.ticket);
+                }
                 let reason = format!("the process ended before it was ready ({how})");
                 self.failed(worker, &starting, reason);
             }

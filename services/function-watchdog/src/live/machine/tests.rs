@@ -31,7 +31,7 @@ fn listens(worker: u64) -> Event {
 }
 
 fn exited(worker: u64) -> Event {
-    Event::Exited(w(worker), "exit status 1".to_owned())
+    Event::Exited { worker: w(worker), how: "exit status 1".to_owned(), killed: false }
 }
 
 /// One action in few words; disarming is left to the random test.
@@ -94,6 +94,22 @@ fn a_spare_that_is_still_loading_is_used_and_its_rest_of_loading_counts() {
     ]);
 }
 
+#[test]
+fn a_spare_that_is_killed_when_it_is_needed_is_no_verdict_on_the_code() {
+    let killed = |worker| Event::Exited {
+        worker: w(worker),
+        how: "signal: killed".to_owned(),
+        killed: true,
+    };
+    check(&[
+        (0, Event::Begin, "spawn 1 spare"),
+        (50, Event::Loaded(w(1)), ""),
+        (10, switch(7, 0), "link v7, feed 1 v7, arm Ready1 5000ms"),
+        (1, killed(1), "spawn 2 v7, arm Ready2 5000ms"),
+        (1, killed(2), "refused v7 by 2: the process ended before it was ready (signal: killed)"),
+    ]);
+}
+
 /// Version 1 serves in worker 1 and no spare waits.
 fn serving() -> Vec<(u64, Event, &'static str)> {
     vec![
@@ -118,7 +134,7 @@ fn a_switch_routes_to_the_new_process_then_drains_and_ends_the_old_one() {
         (100, Event::Loaded(w(2)), ""),
         (5, ready(2), "route 2, arm Drain1 30000ms, retire 1, switched v2 new 100+5ms"),
         (9, Event::Drained(w(1)), "term 1, arm Term1 10000ms"),
-        (1, Event::Exited(w(1), "exit status 0".to_owned()), ""),
+        (1, Event::Exited { worker: w(1), how: "exit status 0".to_owned(), killed: false }, ""),
         (1, Event::Due(Timer::Term(w(1))), ""),
     ]);
 }
@@ -344,7 +360,7 @@ impl World {
             6 => {
                 let worker = worker()?;
                 self.alive.remove(&worker);
-                Event::Exited(worker, String::new())
+                Event::Exited { worker, how: String::new(), killed: pick % 4 == 2 }
             }
             7 => Event::Drained(worker()?),
             8 => {

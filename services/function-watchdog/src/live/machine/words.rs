@@ -50,8 +50,9 @@ pub(crate) enum Event {
     Loaded(WorkerId),
     /// A worker can answer calls. `spoke`: it said so itself; else its port was seen to be open.
     Ready { worker: WorkerId, spoke: bool },
-    /// A worker's process has ended, or could not be started.
-    Exited(WorkerId, String),
+    /// A worker's process has ended, or could not be started. `killed`: by SIGKILL, which comes
+    /// from outside.
+    Exited { worker: WorkerId, how: String, killed: bool },
     /// A draining worker has no call left.
     Drained(WorkerId),
     /// The source link could not be moved.
