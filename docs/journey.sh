@@ -10,7 +10,7 @@ quit() {
     rm -rf "$state"
 }
 trap quit EXIT
-machine=$(cargo xtask dev --detach --json --yes --state "$state" --bridge inplace-doc --subnet 10.61.0.0/16 --port 18080 --console-port 18443)
+machine=$(cargo xtask dev --detach --json --yes --state "$state" --bridge inplace_doc --subnet 10.61.0.0/16 --port 18080 --console-port 18443)
 field() { jq -r ".$1" <<<"$machine"; }
 FUNCTIONS=$(field url) CONSOLE=$(field console) STATE=$state
 PASSWORD=$(field password)

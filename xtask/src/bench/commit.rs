@@ -24,7 +24,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     report.add(ours);
     report.add(theirs);
     eprintln!("commit / buildctl = {ratio:.2}");
-    Ok(())
+    bench.remove(NAME)
 }
 
 fn handler(round: usize, by: &str) -> String {

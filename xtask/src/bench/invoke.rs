@@ -22,7 +22,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         "def handle(event, context):\n    return \"bench\"\n",
     )?;
     bench.wait_for_body(&bench.function_url(NAME), "bench")?;
-    let pid = bench.replica(NAME)?;
+    let pid = bench.watchdog()?;
     let worker = listener(pid)?;
 
     let url = bench.function_url(NAME);
@@ -64,7 +64,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     for series in [gateway, watchdog, bare] {
         report.add(series);
     }
-    Ok(())
+    bench.remove(NAME)
 }
 
 /// The port on 127.0.0.1 that the function's server process listens on.

@@ -27,7 +27,7 @@ impl Bench {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["dev", "--detach", "--json", "--release", "--state"]).arg(scratch.path());
         command.args(["--port", &ports[0], "--console-port", &ports[1]]);
-        command.args(["--bridge", "inplace-bench", "--subnet", "10.63.0.0/16"]);
+        command.args(["--bridge", "inplace_bench", "--subnet", "10.63.0.0/16"]);
         if yes {
             command.arg("--yes");
         }
@@ -108,14 +108,27 @@ impl Bench {
         Ok(text)
     }
 
-    /// Process id, on this host, of the watchdog in a function's replica.
-    pub(super) fn replica(&self, name: &str) -> Result<u32> {
+    /// Removes a function; its task is gone afterwards.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let url = format!("{}/v1/functions/{name}", self.machine.console);
+        let response =
+            self.agent.delete(&url).header("authorization", &self.authorization).call()?;
+        if !response.status().is_success() {
+            bail!("removing {name} was answered {}", response.status());
+        }
+        Ok(())
+    }
+
+    /// Process id, on this host, of the watchdog of the only function there is.
+    pub(super) fn watchdog(&self) -> Result<u32> {
         let output = self.tool("ctr")?.args(["tasks", "ls"]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines()
-            .find(|line| line.starts_with(name))
-            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .with_context(|| format!("no task of {name} in:\n{text}"))
+        let mut running = text.lines().filter(|line| line.ends_with("RUNNING"));
+        match (running.next(), running.next()) {
+            (Some(line), None) => line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()),
+            _ => None,
+        }
+        .with_context(|| format!("not exactly one task runs:\n{text}"))
     }
 
     /// A tool of the daemons, such as `ctr`, already pointed at this machine's daemon.

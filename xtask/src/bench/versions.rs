@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::figures::{Report, Series};
+use super::live::PAUSE;
 use super::machine::Bench;
 
 const NAME: &str = "bench-versions";
@@ -23,6 +24,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut making = Series::new("version of 5,000 files, one changed");
     for round in 0..report.rounds() {
         let before = bench.function(NAME)?.live.map_or(0, |live| live.id);
+        std::thread::sleep(PAUSE);
         fs_err::write(folder.join("data/00/7.txt"), format!("round {round}\n"))?;
         let start = std::time::Instant::now();
         let live = loop {
@@ -40,5 +42,5 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     report.add(making);
-    Ok(())
+    bench.remove(NAME)
 }

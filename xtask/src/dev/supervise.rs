@@ -137,11 +137,11 @@ impl Crew<'_> {
                 }
                 Ok(Event::Exited(service, pid, status)) if self.is(service, pid) => {
                     let delay = self.delay(service);
-                    if announce.is_some() && service != Service::Provider && delay > DELAY.0 * 8 {
+                    if announce.is_some() && delay > DELAY.0 * 8 {
                         bail!(
-                            "{} keeps ending ({status}); see {}",
+                            "{} keeps ending ({status}); {}",
                             service.name(),
-                            self.host.log(service.name()).display()
+                            self.host.tail(service.name())
                         );
                     }
                     eprintln!(

@@ -105,6 +105,16 @@ impl Host {
         self.dir.join("log").join(format!("{name}.log"))
     }
 
+    /// The last lines of a log, for an error message.
+    #[must_use]
+    pub fn tail(&self, name: &str) -> String {
+        let log = self.log(name);
+        let text = fs_err::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(10).collect();
+        let lines: Vec<&str> = lines.into_iter().rev().collect();
+        format!("the end of {}:\n{}", log.display(), lines.join("\n"))
+    }
+
     /// Starts a daemon and waits until its socket answers, limit 30 s.
     ///
     /// # Errors
@@ -115,7 +125,7 @@ impl Host {
             Ok(child.try_wait()?.map(|status| format!("{} {status}", daemon.name())))
         });
         self.running.push((daemon, child));
-        waited.with_context(|| tail(&self.log(daemon.name())))
+        waited.with_context(|| self.tail(daemon.name()))
     }
 
     /// The command that runs a daemon in the foreground, its configuration written; for a caller
@@ -279,15 +289,4 @@ fn signal_and_wait(child: &mut Child, signal: Signal, limit: Duration) -> Result
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// The last lines of a log, for an error message.
-fn tail(log: &Path) -> String {
-    let text = fs_err::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(10).collect();
-    format!(
-        "the end of {}:\n{}",
-        log.display(),
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-    )
 }
