@@ -37,7 +37,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         "live, without the spare",
         all.iter().filter(|(_, live)| !live.parts.switch.spare),
     );
-    Ok(())
+    bench.remove(NAME)
 }
 
 /// Saves a handler that answers a new text; the time until it does, and the API's view of it.

@@ -10,11 +10,14 @@ use api::function::Function;
 use api::machine::Machine;
 use base64::Engine as _;
 
+use crate::packages;
+
 /// A running machine with release programs; dropping it stops it and removes its state.
 #[derive(Debug)]
 pub(super) struct Bench {
     machine: Machine,
     agent: ureq::Agent,
+    tools: PathBuf,
     authorization: String,
     _scratch: tempfile::TempDir,
 }
@@ -22,6 +25,8 @@ pub(super) struct Bench {
 impl Bench {
     /// Starts `dev --detach` on free ports, with a bridge and a subnet that nothing else uses.
     pub(super) fn start(yes: bool) -> Result<Self> {
+        let profile = packages::Profile::Bench;
+        let tools = packages::prepare(&packages::Options { profile, ..Default::default() })?.tools;
         let scratch = tempfile::Builder::new().prefix("inplace-bench-").tempdir()?;
         let ports = [free_port()?, free_port()?].map(|port| port.to_string());
         let mut command = Command::new(std::env::current_exe()?);
@@ -43,7 +48,7 @@ impl Bench {
         let login = format!("{}:{}", machine.user, machine.password);
         let authorization =
             format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login));
-        Ok(Self { machine, agent: config.into(), authorization, _scratch: scratch })
+        Ok(Self { machine, agent: config.into(), tools, authorization, _scratch: scratch })
     }
 
     /// State folder of the machine.
@@ -133,9 +138,8 @@ impl Bench {
 
     /// A tool of the daemons, such as `ctr`, already pointed at this machine's daemon.
     pub(super) fn tool(&self, name: &str) -> Result<Command> {
-        let prepared = crate::packages::prepare(&crate::packages::Options::default())?;
         let run = self.state().join("run");
-        let mut command = Command::new(prepared.tools.join("bin").join(name));
+        let mut command = Command::new(self.tools.join("bin").join(name));
         match name {
             "ctr" => command.arg("-a").arg(run.join("containerd.sock")).args(["-n", "functions"]),
             "buildctl" => command
