@@ -28,7 +28,7 @@ pub(crate) use state::State;
   sudo -E cargo xtask stop                         stop what --detach started
   sudo -E cargo xtask dev --state /srv/inplace     keep functions in a folder of your own")]
 pub(crate) struct Args {
-    /// Folder that keeps functions, images and the password [default: ~/.local/state/inplace/dev]
+    /// Folder that keeps functions, images and the password [default: /var/lib/inplace/dev]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// Port of the functions' origin

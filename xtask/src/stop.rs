@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Arguments of `cargo xtask stop`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// State folder of the machine [default: ~/.local/state/inplace/dev]
+    /// State folder of the machine [default: /var/lib/inplace/dev]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }

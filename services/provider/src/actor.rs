@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::function::{Function, LiveParts};
+use api::switch::millis;
 use api::{Error, ErrorCode, FunctionName};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -228,7 +229,7 @@ impl Actor {
                 }
             }
             Message::Synced { version, took } => {
-                self.measure(version).parts.sync_ms = ms(took);
+                self.measure(version).parts.sync_ms = millis(took);
                 self.apply(Event::Synced { version });
             }
             Message::Up { replica, version, running } => self.up(replica, version, *running),
@@ -346,8 +347,4 @@ impl Actor {
     fn measure(&mut self, version: u64) -> &mut Measure {
         self.measures.entry(version).or_default()
     }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }

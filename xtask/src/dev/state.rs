@@ -1,7 +1,7 @@
 //! The state folder of one machine: who uses it, and its password.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,6 +11,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Where state is kept if nothing else is said. Not below root's home: that is closed to the owner
+/// of functions' files.
+const DEFAULT: &str = "/var/lib/inplace/dev";
+
 /// A state folder that this process has for itself.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -19,27 +23,20 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The folder that is meant: the one given, or the default one of this user.
+    /// The folder that is meant: the one given, or the default one.
     pub(crate) fn folder(given: Option<&Path>) -> Result<PathBuf> {
-        let dir = match given {
-            Some(dir) => dir.to_owned(),
-            None => {
-                let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-                    std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
-                });
-                home.context("neither --state, XDG_STATE_HOME nor HOME is given")?
-                    .join("inplace/dev")
-            }
-        };
-        fs_err::create_dir_all(&dir)?;
+        let dir = given.unwrap_or(Path::new(DEFAULT));
+        fs_err::create_dir_all(dir)?;
         Ok(fs_err::canonicalize(dir)?)
     }
 
     /// Takes the folder.
     ///
     /// # Errors
-    /// When another machine uses it; the message names its process.
+    /// When another machine uses it (the message names its process), or functions' files in it
+    /// could not be reached by their owner.
     pub(crate) fn lock(dir: &Path) -> Result<Self> {
+        check_reachable(dir)?;
         let path = dir.join("dev.lock");
         let file = open(&path)?;
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -117,6 +114,21 @@ impl State {
     }
 }
 
+/// Functions' files belong to user 1000, and the provider touches them as that user only.
+fn check_reachable(dir: &Path) -> Result<()> {
+    for part in dir.ancestors() {
+        let mode = fs_err::metadata(part)?.permissions().mode();
+        if mode & 0o001 == 0 {
+            bail!(
+                "{} cannot be entered by others (mode {:o}), so the owner of functions' files (user 1000) could not reach them; run `chmod o+x {0}`, or take another folder with --state DIR",
+                part.display(),
+                mode & 0o7777
+            );
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<std::fs::File> {
     let file = fs_err::OpenOptions::new()
         .read(true)
@@ -152,7 +164,6 @@ mod tests {
 
     #[test]
     fn the_password_stays_and_is_for_the_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let state = State::lock(dir.path()).unwrap();
         let password = state.password().unwrap();
@@ -160,6 +171,17 @@ mod tests {
         assert_eq!(state.password().unwrap(), password);
         let mode = fs_err::metadata(state.password_file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_that_the_owner_could_not_reach_is_refused_by_name() {
+        let closed = tempfile::tempdir().unwrap();
+        fs_err::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let dir = closed.path().join("state");
+        fs_err::create_dir(&dir).unwrap();
+        let error = State::lock(&dir).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{} cannot", closed.path().display())), "{error}");
+        assert!(error.contains("chmod o+x"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! watchdog under the same uid, so the provider must treat whatever comes back as hostile: lines
 //! of at most [`MAX_LINE`] bytes, every wait with a limit, no path or number taken on trust.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Folder bound into the container, writable by its user; holds the socket and the source link.
@@ -94,4 +96,26 @@ pub struct Times {
     pub load_ms: f64,
     /// All of it, from the request to answering calls.
     pub total_ms: f64,
+}
+
+/// A duration as the milliseconds of this API: to the microsecond, which is as far as it means
+/// anything, so that it prints as a person would write it.
+#[must_use]
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_print_as_a_person_would_write_them() {
+        for (nanos, text) in
+            [(68_476_700, "68.477"), (2_000_000, "2.0"), (999, "0.001"), (0, "0.0")]
+        {
+            let json = serde_json::to_string(&millis(Duration::from_nanos(nanos))).unwrap();
+            assert_eq!(json, text);
+        }
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::switch::millis;
 use api::{Error, ErrorCode};
 use tracing::{debug, info, warn};
 
-use super::{Actor, Message, ms};
+use super::{Actor, Message};
 use crate::machine::{Event, ReplicaId};
 use crate::replica::Outcome;
 use crate::versions::Outcome as MakeOutcome;
@@ -58,7 +59,7 @@ impl Actor {
         if unused.is_none() {
             let measure = self.measure(version);
             measure.saved = saved;
-            measure.parts.version_ms = ms(took);
+            measure.parts.version_ms = millis(took);
         }
         self.newest = self.newest.max(Some(version));
         self.next_version = unused;

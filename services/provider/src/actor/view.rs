@@ -5,10 +5,11 @@ use std::sync::Arc;
 use api::event::Event;
 use api::function::{Function, LiveVersion};
 use api::route::{Replica, Route};
+use api::switch::millis;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Actor, DirtyCheck, Measure, Message, View, ms};
+use super::{Actor, DirtyCheck, Measure, Message, View};
 use crate::config::Config;
 use crate::git::CommitId;
 use crate::machine::Machine;
@@ -83,7 +84,7 @@ pub(super) fn view(
     let live = machine.serving().map(|(_, id)| LiveVersion {
         id,
         since: rfc3339(measure.answering.unwrap_or(record.created)),
-        took_ms: ms(measure.took),
+        took_ms: millis(measure.took),
         parts: measure.parts,
     });
     let name = record.name.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use api::switch::Times;
+use api::switch::{Times, millis};
 
 use super::words::Ticket;
 
@@ -45,8 +45,7 @@ impl Starting {
     /// Where the time of a switch went. A process that never said that it had loaded counts as
     /// starting all the time.
     pub(super) fn times(&self, now: Instant) -> Times {
-        let ms =
-            |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1000.0;
+        let ms = |from: Instant, to: Instant| millis(to.saturating_duration_since(from));
         let loaded = self.loaded.unwrap_or(now);
         Times {
             spare: self.origin == Origin::Spare { loaded: true },
