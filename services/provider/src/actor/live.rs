@@ -133,7 +133,7 @@ impl Actor {
     pub(super) fn tell_live(&mut self, version: u64) {
         let measure = self.measure(version);
         measure.took = measure.saved.map(|saved| saved.elapsed()).unwrap_or_default();
-        let (took_ms, parts) = (ms(measure.took), measure.parts);
+        let (took_ms, parts) = (millis(measure.took), measure.parts);
         info!(function = %self.name, version, took_ms, ?parts, "live");
         let name = self.name.clone();
         self.publish();
