@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -38,23 +38,28 @@ pub(crate) struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Runs the tests and adds them to the report.
+    /// Runs the tests and adds them to the report; those that cannot run are added by name.
     pub(crate) fn run(&self, report: &mut Report) {
-        let (seconds, counted) = timed(|| self.counted());
-        match counted {
-            Ok((passed, failed)) => report.tests(seconds, passed, failed),
-            Err(error) => return report.fail("tests", seconds, &error),
-        }
-        if let Scope::Unit { reason: Some(reason) } = self.scope {
-            match self.integration_tests() {
-                Ok(tests) => tests.into_iter().for_each(|test| report.not_run(reason, test)),
-                Err(error) => report.fail("list", 0.0, &error),
+        let (seconds, outcome) = timed(|| {
+            let left_out = match self.scope {
+                Scope::Unit { reason: Some(_) } => self.integration_tests()?,
+                _ => Vec::new(),
+            };
+            Ok((self.counted(!left_out.is_empty())?, left_out))
+        });
+        match (outcome, self.scope) {
+            (Err(error), _) => report.fail("tests", seconds, &error),
+            (Ok(((passed, failed), left_out)), scope) => {
+                report.tests(seconds, passed, failed);
+                if let Scope::Unit { reason: Some(reason) } = scope {
+                    left_out.into_iter().for_each(|test| report.not_run(reason, test));
+                }
             }
         }
     }
 
-    /// Numbers of tests that passed and failed.
-    fn counted(&self) -> Result<(u64, u64)> {
+    /// Numbers of tests that passed and failed. That there are none is only right if some were left out.
+    fn counted(&self, none_is_right: bool) -> Result<(u64, u64)> {
         let junit = workspace::target_dir().join("nextest/default/junit.xml");
         fs::remove_file(&junit).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
@@ -74,16 +79,19 @@ impl Suite<'_> {
                 command.args(["--lib", "--bins"]);
             }
         }
-        command.args(self.filter);
+        command.args(["--no-tests", if none_is_right { "pass" } else { "fail" }]).args(self.filter);
         let status = children::inherit(&mut command)?;
+        if none_is_right && status.success() && !junit.exists() {
+            return Ok((0, 0));
+        }
         // The file is written once the tests ran; without it nothing was tested.
-        let text = fs::read_to_string(&junit).with_context(|| {
-            format!("cargo nextest ended with {status} before it ran a test; see above")
-        })?;
+        let Ok(text) = fs::read_to_string(&junit) else {
+            bail!("cargo nextest ended with {status} before it ran a test; see above");
+        };
         let (tests, failed) =
             totals(&text).with_context(|| format!("{} has no totals", junit.display()))?;
         if failed == 0 && !status.success() {
-            anyhow::bail!("cargo nextest ended with {status} though no test failed; see above");
+            bail!("cargo nextest ended with {status} though no test failed; see above");
         }
         Ok((tests - failed, failed))
     }
