@@ -18,6 +18,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ pub(crate) enum Group {
 pub(crate) struct Processes {
     table: Arc<Mutex<HashMap<i32, Entry>>>,
     empty: Arc<Notify>,
+    ending: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl Processes {
     /// Starts the task that reaps; call it before the first child is started.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let mut ended = signal(SignalKind::child()).context("listening for ended children")?;
-        let this = Self { table: Arc::default(), empty: Arc::default() };
+        let this = Self { table: Arc::default(), empty: Arc::default(), ending: Arc::default() };
         let reaper = this.clone();
         tokio::spawn(async move {
             loop {
@@ -116,6 +118,9 @@ impl Processes {
         inherit: Option<&OwnedFd>,
         group: Group,
     ) -> std::io::Result<Started> {
+        if self.ending.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("the watchdog is about to end"));
+        }
         if let Some(fd) = inherit {
             fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
         }
@@ -138,8 +143,10 @@ impl Processes {
         }
     }
 
-    /// Ends all children: asks, waits, kills. Returns how many had to be killed.
+    /// Ends all children: asks, waits, kills. Returns how many had to be killed. From here on none
+    /// can be started: the live switch would replace a worker that we end.
     pub(crate) async fn end_all(&self, grace: Duration) -> usize {
+        self.ending.store(true, Ordering::Relaxed);
         self.signal_all(Signal::SIGTERM);
         if tokio::time::timeout(grace, self.all_gone()).await.is_ok() {
             return 0;

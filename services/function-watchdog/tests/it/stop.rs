@@ -76,3 +76,17 @@ def handle(event, context):
     });
     assert_eq!(children.collect::<Vec<_>>(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_process_that_ends_at_a_stop_is_not_replaced() {
+    // The replacement would come late for the request to end, and be killed after its limit.
+    for _ in 0..5 {
+        let mut live = Live::start();
+        live.save(1, "it");
+        live.switched(1, true).await;
+        live.watchdog.signal("TERM");
+        assert_eq!(live.watchdog.wait().code(), Some(0));
+        let log = live.watchdog.log();
+        assert!(!log.iter().any(|line| line.contains("were killed")), "{log:#?}");
+    }
+}
