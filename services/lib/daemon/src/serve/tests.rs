@@ -1,3 +1,5 @@
+//! Real sockets, real clients: what a server does at its limits and when it stops.
+
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
