@@ -26,6 +26,7 @@ mod view;
 use crate::machine::{Action, Event, Machine, ReplicaId};
 use crate::provider::Shared;
 use crate::replica::{Control, FoundReplica};
+use crate::routes::Drain;
 use crate::source::{News, Source};
 use crate::store::FunctionRecord;
 use crate::versions::Versions;
@@ -70,6 +71,8 @@ pub(crate) struct Actor {
     /// A number for the next version, taken before it is needed: it costs a write to the disk.
     next_version: Option<u64>,
     members: HashMap<ReplicaId, Member>,
+    /// For replicas that are about to be stopped.
+    drains: HashMap<ReplicaId, Drain>,
     /// Replicas that are being stopped.
     stopping: HashMap<ReplicaId, Ipv4Addr>,
     found: HashMap<ReplicaId, FoundReplica>,
@@ -170,6 +173,7 @@ pub(crate) fn spawn(
         versions: Arc::new(versions),
         next_version: None,
         members: HashMap::new(),
+        drains: HashMap::new(),
         stopping: HashMap::new(),
         found: HashMap::new(),
         measures: BTreeMap::new(),
@@ -260,7 +264,13 @@ impl Actor {
     fn apply(&mut self, event: Event) {
         debug!(function = %self.name, ?event, "event");
         let actions = self.machine.apply(event);
-        // What takes calls is known to the gateway before anything is stopped.
+        // What takes calls is known to the gateway before anything is stopped, and its word that
+        // no call is left is listened for before it can come.
+        let stops = actions.iter().filter_map(|action| match action {
+            Action::Stop { replica } => Some((replica.clone(), self.shared.routes.drain(replica))),
+            _ => None,
+        });
+        self.drains.extend(stops);
         self.publish_route();
         for action in actions {
             debug!(function = %self.name, ?action, "action");

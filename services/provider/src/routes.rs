@@ -90,6 +90,19 @@ impl Routes {
         });
     }
 
+    /// Waits, for at most `limit`, until the reader routes by the table as it is now: whoever is
+    /// told that a function answers can call it. Without a reader there is nobody to wait for.
+    pub async fn settled(&self, limit: Duration) {
+        let epoch = self.epoch();
+        if self.updates.receiver_count() == 0 {
+            return;
+        }
+        let mut acked = self.acked.subscribe();
+        if timeout(limit, acked.wait_for(|acked| *acked >= epoch)).await.is_err() {
+            debug!(epoch, "not acknowledged within its limit");
+        }
+    }
+
     /// A reader has no call left on a replica.
     pub fn drained(&self, replica: &str) {
         if let Some(waiting) = self.lock().leaving.remove(replica) {
@@ -97,25 +110,40 @@ impl Routes {
         }
     }
 
-    /// Waits until a replica that left the table has no call left, for at most `limit`. Without a
-    /// reader nobody sends calls, and nobody is waited for.
-    pub async fn leave(&self, replica: &ReplicaId, limit: Duration) {
+    /// Begins to listen for the word that no call is left on a replica. To be called *before* the
+    /// replica leaves the table: the word may come at once.
+    pub fn drain(&self, replica: &ReplicaId) -> Drain {
+        let replica = replica.to_string();
+        // Without a reader nobody sends calls, and nobody is waited for.
         if self.updates.receiver_count() == 0 {
-            return;
+            return Drain { replica, drained: None };
         }
-        let mut waiting = {
-            let mut table = self.lock();
-            let sender = table.leaving.entry(replica.to_string()).or_default();
-            sender.subscribe()
-        };
-        if timeout(limit, waiting.wait_for(|drained| *drained)).await.is_err() {
-            debug!(%replica, acked = *self.acked.borrow(), "not drained within its limit");
-        }
-        self.lock().leaving.remove(replica.as_str());
+        let leaving = &mut self.lock().leaving;
+        leaving.retain(|_, sender| sender.receiver_count() > 0);
+        let drained = leaving.entry(replica.clone()).or_default().subscribe();
+        Drain { replica, drained: Some(drained) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// Waits for the calls of a replica that leaves the table.
+#[derive(Debug)]
+#[must_use]
+pub struct Drain {
+    replica: String,
+    drained: Option<watch::Receiver<bool>>,
+}
+
+impl Drain {
+    /// Waits until no call is left, for at most `limit`.
+    pub async fn wait(self, limit: Duration) {
+        let Some(mut drained) = self.drained else { return };
+        if timeout(limit, drained.wait_for(|drained| *drained)).await.is_err() {
+            debug!(replica = self.replica, "not drained within its limit");
+        }
     }
 }
 
@@ -162,22 +190,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_is_settled_when_its_reader_has_acknowledged_it() {
+        let routes = Routes::new(100);
+        routes.settled(Duration::MAX).await; // nobody reads
+        routes.set_complete();
+        let _reader = routes.subscribe().await;
+        routes.set(&name("a"), route("1"));
+        let mut settled = std::pin::pin!(routes.settled(Duration::from_secs(3600)));
+        assert!(futures::poll!(&mut settled).is_pending());
+        routes.ack(100);
+        assert!(futures::poll!(&mut settled).is_pending());
+        routes.ack(101);
+        settled.await;
+    }
+
+    #[tokio::test]
     async fn a_replica_is_waited_for_until_it_is_drained_or_its_limit_is_over() {
         let routes = Routes::new(0);
         let replica = ReplicaId::new(7, 1);
-        routes.leave(&replica, Duration::MAX).await; // nobody reads
+        routes.drain(&replica).wait(Duration::MAX).await; // nobody reads
         routes.set_complete();
         let _reader = routes.subscribe().await;
         {
-            let mut leaving = std::pin::pin!(routes.leave(&replica, Duration::from_secs(3600)));
-            assert!(futures::poll!(&mut leaving).is_pending());
+            let drain = routes.drain(&replica).wait(Duration::from_secs(3600));
+            let mut drain = std::pin::pin!(drain);
+            assert!(futures::poll!(&mut drain).is_pending());
             routes.ack(1);
             routes.drained("another");
-            assert!(futures::poll!(&mut leaving).is_pending());
+            assert!(futures::poll!(&mut drain).is_pending());
             routes.drained(replica.as_str());
-            leaving.await;
+            drain.await;
         }
-        routes.leave(&replica, Duration::from_millis(1)).await;
-        assert!(routes.lock().leaving.is_empty());
+        // The word came before anybody waited for it.
+        let drain = routes.drain(&replica);
+        routes.drained(replica.as_str());
+        drain.wait(Duration::MAX).await;
+
+        routes.drain(&replica).wait(Duration::from_millis(1)).await;
+        assert_eq!(routes.lock().leaving.len(), 1);
+        let _other = routes.drain(&ReplicaId::new(7, 2));
+        assert_eq!(routes.lock().leaving.len(), 1, "what nobody waits for is forgotten");
     }
 }

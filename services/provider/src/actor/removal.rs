@@ -29,14 +29,14 @@ impl Actor {
         let shared = self.shared.clone();
         let gone = format!("function `{}` was removed or stopped", self.name);
         shared.builds.end(&self.name, &Error::new(ErrorCode::FailedPrecondition, gone));
+        let drains: Vec<_> = self.members.keys().map(|it| shared.routes.drain(it)).collect();
         shared.routes.set(&self.name, None);
         self.stop.cancel();
         self.tasks.close();
         if timeout(END_LIMIT, self.tasks.wait()).await.is_err() {
             warn!(function = %self.name, "work goes on while its function is removed");
         }
-        let drained = self.members.keys().map(|replica| shared.routes.leave(replica, DRAIN));
-        futures::future::join_all(drained).await;
+        futures::future::join_all(drains.into_iter().map(|it| it.wait(DRAIN))).await;
         let result = self.finish(to_trash).await;
         if let Err(error) = &result {
             warn!(function = %self.name, "not removed: {error}");

@@ -80,7 +80,10 @@ impl Actor {
         let found = self.found.remove(&replica).map(|it| it.address);
         let address = self.members.remove(&replica).map(|it| *it.address.ip()).or(found);
         // One that is still being started has no address yet: it is stopped when it is up.
-        let Some(address) = address else { return };
+        let Some(address) = address else {
+            self.drains.remove(&replica);
+            return;
+        };
         self.clear(replica, address, Some(self.shared.config.drain_limit()));
     }
 
@@ -90,9 +93,12 @@ impl Actor {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        let drained = self.drains.remove(&replica);
         self.task(async move {
             if let Some(limit) = drain {
-                shared.routes.leave(&replica, limit).await;
+                if let Some(drained) = drained {
+                    drained.wait(limit).await;
+                }
                 shared.replicas.stop(&replica, address).await;
             } else {
                 shared.replicas.remove(&replica, address).await;

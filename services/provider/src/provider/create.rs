@@ -23,6 +23,8 @@ use crate::{fault, trash};
 
 /// How long a new function may take until it answers, on top of what its process may.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long the gateway may take to learn of a new function.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// Trash id of a record without files, for the moment between two steps.
 const UNMADE: &str = "unmade";
 /// Most bytes of all names and values of an environment together; the kernel's own limit is near.
@@ -87,6 +89,7 @@ impl Provider {
             Err(_) => handle.view(),
         };
         if view.good {
+            self.shared.routes.settled(SETTLE_LIMIT).await;
             return Ok(view.function);
         }
         Err(view.function.last_error.unwrap_or_else(|| {
