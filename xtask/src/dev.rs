@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use api::machine::Machine;
 use testkit::{Host, Network, Tools};
 
-use crate::packages;
+use crate::packages::{self, Options, Profile};
 pub(crate) use state::State;
 
 /// Arguments of `cargo xtask dev`.
@@ -65,12 +65,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     crate::host::ensure(crate::host::Need::Dev, args.yes)?;
-    let profile = if args.release { packages::Profile::Bench } else { packages::Profile::Dev };
-    let prepare = || packages::prepare(&packages::Options { profile, ..Default::default() });
     let dir = State::folder(args.state.as_deref())?;
     if args.detach {
         // Here, where a person sees how far it is; the other process finds all of it made.
-        prepare()?;
+        prepare(args)?;
         return detach(args, &dir);
     }
     let state = State::lock(&dir)?;
@@ -85,14 +83,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         password: state.password()?,
         state: dir.to_str().context("the state folder's path is not UTF-8")?.to_owned(),
     };
-    let prepared = prepare()?;
-    let tools = Tools { tools: prepared.tools, bases: prepared.bases, programs: prepared.programs };
+    let tools = prepare(args)?;
     let restore = settings::apply(&dir)?;
     let host = Host::new(tools, &dir, Network::Host)?;
     let result = supervise::run(host, args, &state, || announce(args, &machine));
     // Also after a failure: the host is as it was.
     restore.undo()?;
     result
+}
+
+/// Makes what runs, or takes what the caller has made: `cargo xtask test` hands it on to the stories
+/// that it plays.
+fn prepare(args: &Args) -> Result<Tools> {
+    if std::env::var_os("INPLACE_PROGRAMS").is_some() && !args.release {
+        return Tools::from_env();
+    }
+    let profile = if args.release { Profile::Bench } else { Profile::Dev };
+    let prepared = packages::prepare(&Options { profile, ..Options::default() })?;
+    Ok(Tools { tools: prepared.tools, bases: prepared.bases, programs: prepared.programs })
 }
 
 /// Starts this program again in a session of its own and waits for its line of JSON.

@@ -11,7 +11,7 @@ use self::nextest::{Scope, Suite};
 pub(crate) use self::report::Failed;
 use self::report::Report;
 use crate::host::{self, Need};
-use crate::packages::{self, Cache, Lock, Options, Prepared};
+use crate::packages::{self, Cache, Lock, Options, Prepared, Profile};
 use crate::progress::Progress;
 use crate::{children, workspace};
 
@@ -88,7 +88,7 @@ impl CargoTools {
 
 /// Format and lints; the packages are made beside them, since those take longest.
 fn static_checks(args: &Args, report: &mut Report) -> Option<Prepared> {
-    let options = Options { locked: args.locked, ..Options::default() };
+    let options = Options { locked: args.locked, profile: Profile::Tests };
     std::thread::scope(|scope| {
         let packages = (!args.fast)
             .then(|| scope.spawn(move || report::timed(|| packages::prepare(&options))));

@@ -14,9 +14,12 @@ pub(crate) const PROGRAMS: &[&str] = &["function-watchdog", "gateway", "provider
 /// How programs are compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As tests are.
+    /// Quickly.
     #[default]
     Dev,
+    /// As `Dev`, together with all tests: so both share one build of every dependency, with the
+    /// features that they need together.
+    Tests,
     /// As benches are.
     Bench,
 }
@@ -24,7 +27,7 @@ pub(crate) enum Profile {
 impl Profile {
     fn name(self) -> &'static str {
         match self {
-            Self::Dev => "dev",
+            Self::Dev | Self::Tests => "dev",
             Self::Bench => "bench",
         }
     }
@@ -32,7 +35,7 @@ impl Profile {
     /// Folder of the target directory that cargo puts programs of this profile into.
     fn folder(self) -> &'static str {
         match self {
-            Self::Dev => "debug",
+            Self::Dev | Self::Tests => "debug",
             Self::Bench => "release",
         }
     }
@@ -43,8 +46,10 @@ pub(crate) fn build(programs: &[&str], profile: Profile, progress: &Progress) ->
     let step = progress.step("programs", &format!("compiling {}", programs.join(", ")));
     let mut command = workspace::cargo();
     command.args(["build", "--bins", "--profile", profile.name(), "--target", workspace::TARGET]);
-    for program in programs {
-        command.args(["--package", program]);
+    if profile == Profile::Tests {
+        command.args(["--workspace", "--tests", "--locked"]);
+    } else {
+        command.args(programs.iter().flat_map(|program| ["--package", program]));
     }
     children::lines(&mut command, |line| step.say(line.trim()))?;
     step.done("compiled");
