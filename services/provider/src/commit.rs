@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::builds::Build;
 use crate::fault;
 use crate::folder::FilePath;
+use crate::images;
 use crate::provider::Shared;
 use crate::source::Source;
 use crate::store::{FunctionRecord, NewRevision};
@@ -23,12 +24,11 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 const BACK_LIMIT: Duration = Duration::from_secs(60);
 /// Events of BuildKit that wait for us.
 const EVENTS: usize = 1024;
-/// Hex digits of a commit in its image's name.
-const SHORT: usize = 12;
 /// Longest configuration of an image that is read, in bytes.
 const MAX_CONFIG: usize = 4 << 20;
 
-/// Builds a commit and makes a revision of it. When it returns, all of it is on the disk.
+/// Builds a commit and makes a revision of it, which replaces those that are not kept any more.
+/// When it returns, all of it is on the disk. `used` is a revision that something else needs.
 ///
 /// # Errors
 /// `BuildFailed` with the build's last lines, `Unavailable` when buildkitd or containerd stays
@@ -38,10 +38,12 @@ pub(crate) async fn build(
     record: &FunctionRecord,
     source: &Source,
     build: &Arc<Build>,
+    used: Option<u64>,
 ) -> Result<Revision, Error> {
     let _slot = shared.builds.slot().await;
     let commit = &build.started.commit;
-    let name = image_name(&record.name, commit);
+    let name = images::name(&record.name, commit);
+    let held = shared.replicas.images.hold(&name).await;
     tell_dependencies(shared, record, source, build);
     let first = attempt(shared, record, source, build, &name).await;
     let image = match first {
@@ -70,9 +72,23 @@ pub(crate) async fn build(
         fs_err::File::open(&shared.config.state)
             .and_then(|state| nix::unistd::syncfs(&state).map_err(Into::into))
             .map_err(|error| fault::internal("bringing an image to the disk", &error.into()))?;
-        Ok(shared.store.add_revision(&function, new)?)
+        let revision = shared.store.add_revision(&function, new)?;
+        drop(held); // the store names it
+        prune(&shared, &function, used);
+        Ok(revision)
     })
     .await
+}
+
+/// Forgets revisions that are not kept any more; their images go with the next sweep.
+fn prune(shared: &Shared, function: &FunctionName, used: Option<u64>) {
+    let (keep, now) = (shared.config.retention(), OffsetDateTime::now_utc());
+    match shared.store.prune_revisions(function, &keep, used, now) {
+        Ok(gone) if gone.is_empty() => {}
+        Ok(gone) => info!(%function, revisions = ?gone, "old revisions are not kept any more"),
+        // They go with the next commit.
+        Err(error) => warn!(%function, "old revisions are left: {error}"),
+    }
 }
 
 /// Says what would otherwise be missed only when the function runs elsewhere.
@@ -84,11 +100,6 @@ fn tell_dependencies(shared: &Shared, record: &FunctionRecord, source: &Source, 
         let line = format!("`{file}` is part of the image, and what it names is not installed");
         build.tell(BuildEvent::Log { name: String::new(), line });
     }
-}
-
-/// Full name of the image of a commit.
-fn image_name(function: &FunctionName, commit: &str) -> String {
-    format!("docker.io/inplace/{function}:{}", &commit[..SHORT.min(commit.len())])
 }
 
 /// Waits until what a build needs is there again.
@@ -205,17 +216,5 @@ fn api_error(error: buildkit::Error) -> Error {
         E::Deadline { .. } => Error::new(ErrorCode::DeadlineExceeded, message),
         E::Refused { .. } => Error::new(ErrorCode::FailedPrecondition, message),
         other => fault::internal("building an image", &other.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_named_by_function_and_commit() {
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        let name = image_name(&"hello.staging".parse().unwrap(), commit);
-        assert_eq!(name, "docker.io/inplace/hello.staging:0123456789ab");
     }
 }

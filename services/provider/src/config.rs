@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::network::Subnet;
+use crate::retention::Retention;
 
 /// Functions: lifecycle, folders, live reload, commits, revisions.
 #[derive(Clone, Debug, Parser)]
@@ -96,6 +97,14 @@ pub struct Config {
     #[arg(long, value_name = "DAYS", env = "INPLACE_TRASH_DAYS", default_value_t = 30)]
     pub trash_days: u64,
 
+    /// Revisions of a function that are always kept, however old; older ones go at the next commit
+    #[arg(long, value_name = "NUMBER", env = "INPLACE_KEEP_REVISIONS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_revisions: u32,
+
+    /// Days for which revisions beyond these are kept, but never more than ten times their number
+    #[arg(long, value_name = "DAYS", env = "INPLACE_KEEP_DAYS", default_value_t = 90)]
+    pub keep_days: u64,
+
     /// Stop all functions and remove their network at exit; else they run on without the provider
     #[arg(long, env = "INPLACE_STOP_FUNCTIONS_AT_EXIT")]
     pub stop_functions_at_exit: bool,
@@ -132,7 +141,14 @@ impl Config {
     /// How long the trash is kept.
     #[must_use]
     pub fn trash_kept(&self) -> Duration {
-        Duration::from_secs(self.trash_days.saturating_mul(24 * 3600))
+        days(self.trash_days)
+    }
+
+    /// Which revisions are kept.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        let newest = usize::try_from(self.keep_revisions).unwrap_or(usize::MAX);
+        Retention { newest, age: days(self.keep_days) }
     }
 }
 
@@ -143,6 +159,10 @@ impl fmt::Display for Limits {
             Self::Available => "available",
         })
     }
+}
+
+fn days(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(24 * 3600))
 }
 
 /// A name that both the kernel and `nft` take as it is.
@@ -166,6 +186,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn at_least_one_revision_is_kept() {
+        let parse = |number: &str| Config::try_parse_from(["provider", "--keep-revisions", number]);
+        assert_eq!(parse("1").unwrap().retention().newest, 1);
+        assert!(parse("0").is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`replica`] | a container that answers calls, and its watchdog's control socket |
 //! | [`network`] | the bridge, a namespace and an address per replica, the rules |
 //! | [`commit`], [`builds`] | from a git commit to a revision, and what the build told |
+//! | [`retention`], [`images`] | which revisions are kept, and that the images of others go |
 //! | [`routes`] | the route table that the gateway reads |
 //! | [`logs`] | what functions print, bounded |
 //! | [`templates`] | what functions are made from |
@@ -30,11 +31,13 @@ pub mod fault;
 pub mod folder;
 pub mod git;
 pub mod http;
+pub mod images;
 pub mod logs;
 pub mod machine;
 pub mod network;
 pub mod provider;
 pub mod replica;
+pub mod retention;
 pub mod routes;
 pub mod source;
 pub mod store;

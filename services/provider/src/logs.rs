@@ -6,6 +6,7 @@
 //! two steps. A function can overrun its bound for a moment only, by what it prints between two
 //! looks.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -111,6 +112,21 @@ impl Logs {
         let _ = fs::remove_file(self.path(function));
     }
 
+    /// Removes the logs of all functions but those.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or a log not be removed.
+    pub fn remove_strays(&self, functions: &HashSet<FunctionName>) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_str().and_then(|it| it.parse::<FunctionName>().ok());
+            if name.is_none_or(|it| !functions.contains(&it)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps all logs within their bound until `stop`.
     pub async fn keep_bounded(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -213,6 +229,18 @@ mod tests {
         file.write_all(b"last\n").unwrap();
         assert!(space(&fs::metadata(logs.path(&name)).unwrap()) <= KEPT + (1 << 20));
         assert_eq!(logs.tail(&name, 0, 1).unwrap().lines, ["last"]);
+    }
+
+    #[test]
+    fn logs_of_functions_that_are_gone_are_removed_and_no_other() {
+        let (_folder, logs, name) = logs();
+        let gone: FunctionName = "gone".parse().unwrap();
+        for function in [&name, &gone] {
+            fs::write(logs.path(function), "line\n").unwrap();
+        }
+        logs.remove_strays(&[name.clone(), "silent".parse().unwrap()].into()).unwrap();
+        assert_eq!(logs.tail(&name, 0, 9).unwrap().lines, ["line"]);
+        assert!(!logs.path(&gone).exists());
     }
 
     #[tokio::test]

@@ -17,10 +17,12 @@ use tracing::{info, warn};
 mod create;
 mod engine;
 mod memory;
+mod tidy;
 
 use crate::actor::{self, Ask, Handle, Message};
 use crate::builds::Builds;
 use crate::config::{Config, Limits};
+use crate::images::Images;
 use crate::logs::Logs;
 use crate::network::{self, Network};
 use crate::replica::Replicas;
@@ -40,7 +42,6 @@ const EPOCHS: u64 = 1 << 32;
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Open files that a function may have.
 const OPEN_FILES: u64 = 65_536;
-const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 /// What all functions stand on.
 #[derive(Debug)]
@@ -121,6 +122,7 @@ impl Provider {
         .context("setting up the functions' network")?;
         let replicas = Replicas {
             client: containerd::Client::connect(&config.containerd, NAMESPACE)?,
+            images: Images::default(),
             network: Arc::new(network),
             logs: Logs::open(config.run.join("logs"))?,
             state: config.state.clone(),
@@ -233,21 +235,7 @@ impl Provider {
         tokio::spawn(self.shared.replicas.logs.clone().keep_bounded(stop.clone()));
         tokio::spawn(stop.clone().run_until_cancelled_owned(engine::watch(self.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(memory::watch(self.clone())));
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(stop.run_until_cancelled_owned(async move {
-            let mut tick = tokio::time::interval(TIDY_EVERY);
-            loop {
-                tick.tick().await;
-                let shared = Arc::clone(&shared);
-                let tidy = move || {
-                    let config = &shared.config;
-                    trash::tidy(&shared.store, &config.state, config.trash_kept())
-                };
-                if let Err(error) = crate::fault::blocking("tidying the trash", tidy).await {
-                    warn!("the trash was not tidied: {error}");
-                }
-            }
-        }));
+        tokio::spawn(stop.run_until_cancelled_owned(tidy::watch(self.clone())));
     }
 
     /// Starts a function's task.

@@ -28,6 +28,7 @@ mod spec;
 pub use control::{Control, ControlError, Outcome};
 
 use crate::fault;
+use crate::images::Images;
 use crate::logs::Logs;
 use crate::machine::ReplicaId;
 use crate::network::Network;
@@ -60,6 +61,8 @@ const ADDRESS: &str = "inplace.address";
 pub struct Replicas {
     /// containerd, in the functions' namespace.
     pub client: Client,
+    /// Which images are in use.
+    pub images: Images,
     /// The functions' network.
     pub network: Arc<Network>,
     /// What functions print.
@@ -247,6 +250,7 @@ impl Replicas {
         let Launch { replica, function, image, .. } = launch;
         let (id, client) = (replica.as_str(), &self.client);
         let about = |error: containerd::Error| self.about(launch, error);
+        let _held = self.images.hold(image).await; // until the container names it
         let resolved = client.unpack_image(image).await.map_err(about)?;
         let binds = self
             .files(launch, address, spec::user(&resolved.config)?)

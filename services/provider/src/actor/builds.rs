@@ -113,9 +113,13 @@ impl Actor {
         let Some(build) = self.shared.builds.of(&self.name, commit) else { return };
         let shared = Arc::clone(&self.shared);
         let (record, source) = (self.record.clone(), Arc::clone(&self.source));
+        // A roll-back does not begin during a build, but a build may during a roll-back.
+        let used = self.rollback.as_ref().map(|it| it.number());
         info!(function = %self.name, commit, build = build.started.build, "build begins");
         self.task(async move {
-            let result = commit::build(&shared, &record, &source, &build).await;
+            let result = commit::build(&shared, &record, &source, &build, used).await;
+            // Of revisions that made room for it, or of one that broke off behind its image.
+            shared.replicas.images.want_sweep();
             Some(Message::Built { build, result })
         });
     }

@@ -17,6 +17,10 @@ use crate::versions::Outcome as MakeOutcome;
 /// there: it would be half a checkout.
 const GIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many of the newest versions stay in any case: that one of them answers calls may not be known
+/// yet when a newer one was refused.
+const RECENT: usize = 8;
+
 impl Actor {
     pub(super) fn make(&mut self) {
         self.making = self.saved.take();
@@ -150,7 +154,8 @@ impl Actor {
     }
 
     pub(super) fn prune(&mut self) {
-        let keep: BTreeSet<u64> = self.machine.versions_in_use().into_iter().collect();
+        let mut keep: BTreeSet<u64> = self.machine.versions_in_use().into_iter().collect();
+        keep.extend(self.measures.keys().rev().take(RECENT));
         self.measures.retain(|version, _| keep.contains(version));
         let (versions, name) = (Arc::clone(&self.versions), self.name.clone());
         let (shared, number) = (Arc::clone(&self.shared), self.next_version.is_none());

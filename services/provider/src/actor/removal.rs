@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::rollback::Intent;
 use super::{Actor, Message, Reply};
 use crate::machine::{Event, ReplicaId};
 use crate::trash;
@@ -69,6 +70,8 @@ impl Actor {
         })
         .await?;
         self.shared.replicas.logs.remove(&name);
+        // Of a roll-back that the removal broke off.
+        Intent::remove(&self.shared.config.state, &name);
         info!(function = %name, trash = id, "removed");
         self.shared.tell(api::event::Event::Removed { name });
         Ok(())

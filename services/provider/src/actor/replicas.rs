@@ -89,11 +89,11 @@ impl Actor {
 
     /// Removes a replica, after its calls when it has some.
     fn clear(&mut self, replica: ReplicaId, address: std::net::Ipv4Addr, drain: Option<Duration>) {
+        let drained = self.drains.remove(&replica);
         if self.stopping.insert(replica.clone(), address).is_some() {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let drained = self.drains.remove(&replica);
         self.task(async move {
             if let Some(limit) = drain {
                 if let Some(drained) = drained {

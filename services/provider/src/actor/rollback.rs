@@ -28,6 +28,13 @@ pub(super) struct Running {
     before: Option<String>,
 }
 
+impl Running {
+    /// The revision that it goes to.
+    pub(super) fn number(&self) -> u64 {
+        self.revision.number
+    }
+}
+
 impl Actor {
     pub(super) fn roll_back(&mut self, revision: Revision, reply: Reply<RolledBack>) {
         if let Err(error) = self.machine.may_roll_back() {
@@ -46,7 +53,10 @@ impl Actor {
         let commit = rollback.revision.commit.clone();
         let (source, name) = (Arc::clone(&self.source), self.name.clone());
         let (state, good) = (self.shared.config.state.clone(), self.record.good);
+        let store = Arc::clone(&self.shared.store);
         let restore = move || {
+            // From now on it is kept; a commit may have taken its place since it was looked up.
+            store.revision(&name, number)?;
             let commit: CommitId = commit.parse()?;
             let opened = source.open_or_create()?;
             let git = &opened.git;
@@ -121,7 +131,7 @@ impl Actor {
 /// What a roll-back leaves on the disk while it changes the folder: after a crash the folder is put
 /// back, unless the outcome was stored.
 #[derive(Debug, Serialize, Deserialize)]
-struct Intent {
+pub(super) struct Intent {
     /// The commit that the folder was like.
     before: String,
     /// The good version of before: the outcome is stored together with another one.
@@ -139,7 +149,7 @@ impl Intent {
             .map_err(|error| fault::internal("beginning a roll-back", &error.into()))
     }
 
-    fn remove(state: &Path, name: &FunctionName) {
+    pub(super) fn remove(state: &Path, name: &FunctionName) {
         match fs_err::remove_file(Self::path(state, name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 warn!(function = %name, "what a roll-back began with is left: {error}");

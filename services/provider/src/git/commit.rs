@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use git2::{ErrorCode, Index, IndexAddOption, Oid, Repository, RepositoryState, Signature, Time};
+use tracing::warn;
 
 use super::lock::{self, PATIENCE};
 use super::{
@@ -19,6 +20,8 @@ const MAX_FILES: usize = 50_000;
 const MAX_BYTES: u64 = 1 << 30;
 /// Where references lie that keep what would be lost; no push and no branch command touches them.
 const KEPT: &str = "refs/inplace/before-rollback";
+/// How many of them there are at most; the objects of others are left to `git gc`.
+const MOST_KEPT: usize = 20;
 /// How many changed paths a message of ours names.
 const NAMED: usize = 3;
 
@@ -48,7 +51,7 @@ impl Git {
 
     /// Keeps what differs from HEAD and is not ignored as a commit beside the branch, named
     /// `refs/inplace/before-rollback/NUMBER`, or the next number that is free. Neither the branch nor
-    /// the index nor a file changes.
+    /// the index nor a file changes. The twenty of the highest numbers are kept, and this one.
     ///
     /// None: nothing differs, and no reference was made.
     ///
@@ -74,7 +77,13 @@ impl Git {
         loop {
             let name = format!("{KEPT}/{free}");
             match repository.reference(&name, commit, false, "kept by a roll-back") {
-                Ok(_) => return Ok(Some((name, CommitId(commit)))),
+                Ok(_) => {
+                    if let Err(error) = forget_oldest(&repository, &name) {
+                        // The next one tries it again.
+                        warn!(function = %self.name, "old references are left: {error}");
+                    }
+                    return Ok(Some((name, CommitId(commit))));
+                }
                 Err(error) if error.code() == ErrorCode::Exists => free += 1,
                 Err(error) => return Err(writing(error)),
             }
@@ -109,6 +118,23 @@ impl Git {
         write(&repository, Some("HEAD"), &message, author, tree, parent)
             .map(|id| Some(CommitId(id)))
     }
+}
+
+/// Removes all references to what was kept but those of the highest numbers, and `new`.
+fn forget_oldest(repository: &Repository, new: &str) -> Result<(), git2::Error> {
+    let mut all = Vec::new();
+    for name in repository.references_glob(&format!("{KEPT}/*"))?.names() {
+        let name = name?;
+        // One of another form is none of ours.
+        if let Some(number) = name.rsplit('/').next().and_then(|it| it.parse::<u64>().ok()) {
+            all.push((number, name.to_owned()));
+        }
+    }
+    all.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, name) in all.iter().skip(MOST_KEPT).filter(|(_, name)| name != new) {
+        repository.find_reference(name)?.delete()?;
+    }
+    Ok(())
 }
 
 /// The index with all of the folder that is not ignored; in memory only.

@@ -281,6 +281,38 @@ fn what_was_kept_before_is_not_replaced() {
 }
 
 #[test]
+fn of_what_was_kept_the_newest_stay_and_nobody_elses_goes() {
+    let f = Fixture::new();
+    f.editor.save("a", "committed");
+    f.commit("first");
+    let others = ["refs/inplace/before-rollback/mine", "refs/heads/1"];
+    for other in others {
+        f.real(&["update-ref", other, "HEAD"]);
+    }
+    for number in 100..125 {
+        f.editor.save("a", &number.to_string());
+        f.kept(number).unwrap();
+        if number == 110 {
+            f.real(&["pack-refs", "--all"]);
+        }
+    }
+    let kept = || {
+        let all = f.real(&["for-each-ref", "--format=%(refname)", "refs/inplace"]);
+        all.lines().map(|it| it.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let numbers = |all: std::ops::Range<u64>| all.map(|it| it.to_string());
+    let mine = || ["mine".to_owned()];
+    assert_eq!(kept(), numbers(105..125).chain(mine()).collect::<Vec<_>>());
+    assert!(f.real(&["for-each-ref"]).contains(others[1]));
+    assert_eq!(f.real(&["show", "refs/inplace/before-rollback/105:a"]), "105");
+
+    // After a clock was set back the new one is the lowest, and stays.
+    f.editor.save("a", "new");
+    f.kept(7).unwrap();
+    assert_eq!(kept(), numbers(105..125).chain(numbers(7..8)).chain(mine()).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_git_does_not_know_is_not_overwritten_by_a_roll_back() {
     let f = Fixture::new();
     f.editor.save("data", "source");

@@ -151,6 +151,11 @@ impl Machine {
         self.refused = Some(version);
         self.error = Some(error.clone());
         out.push(Action::TellRefused { version, error });
+        // Whoever saves broken files only must not fill the disk. A newer version may be that of a
+        // roll-back.
+        let used = self.versions_in_use();
+        self.synced.retain(|it| *it >= version || used.contains(it));
+        out.push(Action::Prune);
     }
 
     /// The replica hangs or lies: one on the good version takes its place, and the trial is made

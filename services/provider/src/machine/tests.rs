@@ -155,7 +155,7 @@ fn a_new_function_that_does_not_start_is_not_tried_again() {
         new(),
         "back -> make | starting
          made 1 -> sync 1, start #1 a 1 spare | starting
-         down #1 -> refused 1, retry in 200 | failed
+         down #1 -> refused 1, prune, retry in 200 | failed
          due -> | failed",
     );
 }
@@ -204,7 +204,7 @@ fn a_version_that_answered_before_a_newer_one_was_refused_becomes_good() {
          saved -> make | ready
          made 3 -> sync 3, switch #1 3 | ready
          switched #1 2 -> | ready
-         refused #1 3 -> refused 3 | degraded
+         refused #1 3 -> refused 3, prune | degraded
          synced 3 -> | degraded
          synced 2 -> record 2 | degraded
          recorded 2 -> live 2, prune | degraded",
@@ -218,7 +218,7 @@ fn a_broken_save_degrades_and_the_next_good_one_heals() {
         "saved -> make | ready
          made 2 -> sync 2, switch #1 2 | ready
          synced 2 -> | ready
-         refused #1 2 -> refused 2 | degraded
+         refused #1 2 -> refused 2, prune | degraded
          saved -> make | degraded
          made 2 -> | degraded
          saved -> make | degraded
@@ -234,7 +234,7 @@ fn a_replica_that_ends_starts_again_from_the_good_version_with_growing_delays() 
         &mut machine,
         "saved -> make | ready
          made 2 -> sync 2, switch #1 2 | ready
-         refused #1 2 -> refused 2 | degraded
+         refused #1 2 -> refused 2, prune | degraded
          exited #1 5 -> retry in 200 | starting
          due -> start #2 a 1 | starting
          down #2 -> retry in 400 | starting
@@ -254,7 +254,7 @@ fn a_version_that_ends_before_it_is_good_is_refused() {
         "saved -> make | ready
          made 2 -> sync 2, switch #1 2 | ready
          switched #1 2 -> | ready
-         exited #1 -> refused 2, retry in 200 | starting
+         exited #1 -> refused 2, prune, retry in 200 | starting
          synced 2 -> | starting
          due -> start #2 a 1 | starting
          up #2 1 -> | degraded",
@@ -287,7 +287,7 @@ fn a_replica_that_gives_no_usable_answer_is_replaced_and_the_save_tried_once_mor
          broken #1 2 -> retry in 200, stop #1 | starting
          due -> start #2 a 1 | starting
          up #2 1 -> switch #2 2 | degraded
-         broken #2 2 -> refused 2, retry in 400, stop #2 | starting
+         broken #2 2 -> refused 2, prune, retry in 400, stop #2 | starting
          due -> start #3 a 1 | starting
          up #3 1 -> | degraded",
     );
@@ -497,13 +497,30 @@ fn a_roll_back_and_a_build_exclude_each_other() {
 }
 
 #[test]
+fn broken_saves_without_end_leave_nothing_behind() {
+    let mut machine = ready();
+    for version in 2..100 {
+        let lines = format!(
+            "saved -> make | {0}
+             made {version} -> sync {version}, switch #1 {version} | {0}
+             synced {version} -> | {0}
+             refused #1 {version} -> refused {version}, prune | degraded",
+            if version == 2 { "ready" } else { "degraded" }
+        );
+        story(&mut machine, &lines);
+    }
+    assert_eq!(machine.versions_in_use(), [1, 99]);
+    assert_eq!(machine.synced, [1, 99].into());
+}
+
+#[test]
 fn versions_in_use_are_kept() {
     let mut machine = ready();
     story(
         &mut machine,
         "saved -> make | ready
          made 2 -> sync 2, switch #1 2 | ready
-         refused #1 2 -> refused 2 | degraded
+         refused #1 2 -> refused 2, prune | degraded
          saved -> make | degraded
          made 3 -> sync 3, switch #1 3 | degraded
          switched #1 3 -> | ready",

@@ -61,6 +61,7 @@ async fn back(provider: &Provider, found: Vec<FoundReplica>, first: bool) {
     }
     // From here on new functions are told by whoever makes them.
     provider.engine.send_replace(true);
+    provider.shared.replicas.images.want_sweep();
     let handles = provider.list();
     let mut waiting = Vec::new();
     for handle in &handles {
@@ -87,13 +88,16 @@ async fn back(provider: &Provider, found: Vec<FoundReplica>, first: bool) {
     }
 }
 
-/// Removes what a crash left: replicas that do not run or whose function is gone, and files of
-/// replicas that containerd does not know.
+/// Removes what a crash left: replicas that do not run or whose function is gone, files of replicas
+/// that containerd does not know, and logs of functions that are gone.
 fn remove_strays(provider: &Provider, found: &[FoundReplica]) {
     let names: HashSet<_> = provider.list().iter().map(|it| it.view().function.name).collect();
     let known = found.iter().map(|it| it.replica.clone()).collect();
     if let Err(error) = provider.shared.replicas.remove_strays(&known) {
         warn!("what earlier replicas left was not removed: {error:#}");
+    }
+    if let Err(error) = provider.shared.replicas.logs.remove_strays(&names) {
+        warn!("logs of functions that are gone were not removed: {error}");
     }
     for stray in found.iter().filter(|it| !it.runs || !names.contains(&it.function)).cloned() {
         info!(function = %stray.function, replica = %stray.replica, "a stray replica is removed");

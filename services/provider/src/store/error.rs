@@ -35,6 +35,12 @@ pub enum StoreError {
         /// What was asked for.
         what: String,
     },
+    /// It made room for newer ones.
+    #[error("{what} is not kept any more")]
+    NotKept {
+        /// What was asked for.
+        what: String,
+    },
     /// The name is taken.
     #[error("there is a {what} already")]
     AlreadyExists {
@@ -87,6 +93,10 @@ impl From<StoreError> for api::Error {
         use StoreError as E;
         let (code, hint) = match &error {
             E::NotFound { .. } => (ErrorCode::NotFound, ""),
+            E::NotKept { .. } => (
+                ErrorCode::NotFound,
+                "its commit is still in git: put its files into the folder with git and commit",
+            ),
             E::AlreadyExists { .. } => (ErrorCode::AlreadyExists, ""),
             E::Damaged { .. } => (
                 ErrorCode::Internal,

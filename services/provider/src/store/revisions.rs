@@ -1,10 +1,14 @@
 //! Revisions of functions.
 
+use std::collections::BTreeSet;
+
 use api::FunctionName;
 use api::revision::Revision;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use time::OffsetDateTime;
 
 use super::{Store, StoreError, id_of, number, sql};
+use crate::retention::Retention;
 
 /// A revision before it has its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,35 +68,103 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when they cannot be read.
     pub fn revisions(&self, name: &FunctionName) -> Result<Vec<Revision>, StoreError> {
-        self.read("reading revisions", |db| {
-            db.prepare(&format!("{SELECT} ORDER BY number DESC"))?
-                .query_map(params![name.to_string()], revision)?
-                .collect()
+        self.read("reading revisions", |db| newest_first(db, name))
+    }
+
+    /// Forgets the revisions of a live function that `keep` does not keep, but neither its current
+    /// one nor `used`, in one step. Returns their numbers, newest first.
+    ///
+    /// # Errors
+    /// `NotFound` when no live function has the name.
+    pub fn prune_revisions(
+        &self,
+        name: &FunctionName,
+        keep: &Retention,
+        used: Option<u64>,
+        now: OffsetDateTime,
+    ) -> Result<Vec<u64>, StoreError> {
+        const DOING: &str = "forgetting revisions";
+        let fails = StoreError::sqlite(DOING);
+        self.write(DOING, |tx| {
+            let id = id_of(tx, name)?;
+            let current = tx
+                .query_row(
+                    "SELECT json_extract(record, '$.revision') FROM functions WHERE id = ?1",
+                    params![id],
+                    |row| number(row, 0),
+                )
+                .map_err(&fails)?;
+            let used: Vec<u64> = used.into_iter().chain([current]).collect();
+            let gone = keep.going(&newest_first(tx, name).map_err(&fails)?, &used, now);
+            for &it in &gone {
+                tx.execute(
+                    "DELETE FROM revisions WHERE function = ?1 AND number = ?2",
+                    params![id, sql(it)?],
+                )
+                .map_err(&fails)?;
+            }
+            Ok(gone)
+        })
+    }
+
+    /// Full names of all images that functions need, live or in the trash: those of their
+    /// revisions, those that they start from, and their bases.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read.
+    pub fn images(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.read("reading images in use", |db| {
+            db.prepare(
+                "SELECT image FROM revisions
+                 UNION SELECT json_extract(record, '$.image') FROM functions
+                 UNION SELECT json_extract(record, '$.base_image') FROM functions",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect()
         })
     }
 
     /// One revision of a live function.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub fn revision(&self, name: &FunctionName, number: u64) -> Result<Revision, StoreError> {
-        let missing =
-            || StoreError::NotFound { what: format!("revision {number} of function `{name}`") };
-        let wanted = i64::try_from(number).map_err(|_| missing())?;
-        self.read("reading a revision", |db| {
+    /// `NotFound`, or `NotKept` when there was one of that number.
+    pub fn revision(&self, name: &FunctionName, wanted: u64) -> Result<Revision, StoreError> {
+        let what = || format!("revision {wanted} of function `{name}`");
+        let Ok(at) = sql(wanted) else { return Err(StoreError::NotFound { what: what() }) };
+        let found = self.read("reading a revision", |db| {
             db.query_row(
                 &format!("{SELECT} AND number = ?2"),
-                params![name.to_string(), wanted],
+                params![name.to_string(), at],
                 revision,
             )
             .optional()
-        })?
-        .ok_or_else(missing)
+        })?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let was = self.read("reading a revision", |db| {
+            db.query_row(
+                "SELECT revision >= ?2 AND ?2 > 0 FROM numbers WHERE name = ?1",
+                params![name.to_string(), at],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        Err(match was {
+            Some(true) => StoreError::NotKept { what: what() },
+            _ => StoreError::NotFound { what: what() },
+        })
     }
 }
 
 const SELECT: &str = "SELECT number, \"commit\", image, digest, message, time FROM revisions
     JOIN functions ON functions.id = revisions.function WHERE name = ?1 AND trash IS NULL";
+
+fn newest_first(db: &Connection, name: &FunctionName) -> rusqlite::Result<Vec<Revision>> {
+    db.prepare(&format!("{SELECT} ORDER BY number DESC"))?
+        .query_map(params![name.to_string()], revision)?
+        .collect()
+}
 
 fn revision(row: &Row<'_>) -> rusqlite::Result<Revision> {
     Ok(Revision {

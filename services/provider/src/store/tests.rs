@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use time::macros::datetime;
 
 use super::*;
+use crate::retention::Retention;
 
 fn open(dir: &TempDir) -> Store {
     Store::open(&dir.path().join("state.db")).unwrap()
@@ -140,6 +141,69 @@ fn a_revision_and_what_the_function_runs_change_in_one_step() {
     );
     assert_eq!(store.revisions(&name("a")).unwrap(), [second.clone(), first.clone()]);
     assert_eq!(store.revision(&name("a"), 1).unwrap(), first);
+}
+
+#[test]
+fn revisions_that_are_not_kept_go_and_those_in_use_stay() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let (a, now) = (name("a"), datetime!(2026-03-02 12:00 UTC));
+    for function in ["a", "b"] {
+        store.insert(&record(function)).unwrap();
+        for commit in ["1", "2", "3", "4", "5"] {
+            store.add_revision(&name(function), revision(commit)).unwrap();
+        }
+    }
+    store
+        .update::<StoreError>(&a, |record| {
+            record.revision = 1; // rolled back
+            Ok(())
+        })
+        .unwrap();
+    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
+    let keep = |age| Retention { newest: 2, age };
+    assert!(store.prune_revisions(&a, &keep(days(2)), None, now).unwrap().is_empty());
+    assert_eq!(store.prune_revisions(&a, &keep(days(0)), Some(3), now).unwrap(), [2]);
+    assert_eq!(store.prune_revisions(&a, &keep(days(0)), None, now).unwrap(), [3]);
+    let left = |name| -> Vec<u64> {
+        store.revisions(name).unwrap().into_iter().map(|it| it.number).collect()
+    };
+    assert_eq!((left(&a), left(&name("b"))), (vec![5, 4, 1], vec![5, 4, 3, 2, 1]));
+    // Its number is not given out again, and it is told from one that never was.
+    let gone = store.revision(&a, 3).unwrap_err();
+    assert!(matches!(gone, StoreError::NotKept { .. }), "{gone:?}");
+    let gone = api::Error::from(gone);
+    assert_eq!(gone.code, ErrorCode::NotFound);
+    assert_eq!(gone.message, "revision 3 of function `a` is not kept any more");
+    assert!(gone.hint.contains("git"));
+    for never in [0, 6, u64::MAX] {
+        let error = store.revision(&a, never).unwrap_err();
+        assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
+    }
+    assert_eq!(store.add_revision(&a, revision("6")).unwrap().number, 6);
+    let missing = store.prune_revisions(&name("c"), &keep(days(0)), None, now).unwrap_err();
+    assert!(matches!(missing, StoreError::NotFound { .. }), "{missing:?}");
+}
+
+#[test]
+fn an_image_is_needed_until_the_last_row_that_names_it_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let (a, at) = (name("a"), datetime!(2026-03-01 12:00 UTC));
+    let (base, image) = (record("a").base_image, |n: u64| format!("docker.io/library/hello:{n}"));
+    let images = || store.images().unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(images(), Vec::<String>::new());
+    store.insert(&record("a")).unwrap();
+    store.add_revision(&a, revision("1")).unwrap();
+    store.add_revision(&a, revision("2")).unwrap();
+    assert_eq!(images(), [base.clone(), image(1), image(2)]);
+    store.remove(&a, "a-1", at).unwrap();
+    assert_eq!(images(), [base.clone(), image(1), image(2)]);
+    // Another function of the name, on the same commit.
+    store.insert(&record("a")).unwrap();
+    store.add_revision(&a, revision("2")).unwrap();
+    store.purge("a-1").unwrap();
+    assert_eq!(images(), [base, image(2)]);
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod fixture;
 mod inputs;
 mod isolation;
 mod other_doors;
+mod retention;
 mod saves;
 mod the_loop;
