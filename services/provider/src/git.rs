@@ -27,6 +27,8 @@ use crate::sys::AsOwner;
 
 /// The branch of a new function.
 pub const BRANCH: &str = "main";
+/// Most bytes of a commit's message that are read: who pushes can make it as long as a disk.
+const MAX_MESSAGE: usize = 64 << 10;
 
 /// A function's git directory. All calls are synchronous; those that write wait for a `git` that
 /// works at this moment, up to ten seconds.
@@ -93,7 +95,7 @@ impl Git {
         Ok(head(&self.repository()?)?.map(CommitId))
     }
 
-    /// The message of a commit.
+    /// The message of a commit; of one that is longer than 64 KiB, its beginning.
     ///
     /// # Errors
     /// `UnknownCommit` when there is no such commit, else that it cannot be read.
@@ -104,7 +106,8 @@ impl Git {
             ErrorCode::NotFound => GitError::UnknownCommit { commit: commit.to_string() },
             _ => GitError::git("reading a commit")(error),
         })?;
-        Ok(String::from_utf8_lossy(found.message_bytes()).into_owned())
+        let message = found.message_bytes();
+        Ok(String::from_utf8_lossy(&message[..message.len().min(MAX_MESSAGE)]).into_owned())
     }
 
     /// Whether the folder differs from a commit (none: from HEAD). Ignored files do not count.

@@ -281,6 +281,15 @@ fn what_was_kept_before_is_not_replaced() {
 }
 
 #[test]
+fn of_a_message_without_measure_the_beginning_is_read() {
+    let f = Fixture::new();
+    f.editor.save("a", "1");
+    let commit = f.commit(&"ä".repeat(100_000));
+    let message = f.git.message(commit).unwrap();
+    assert_eq!((message.len(), message.chars().next()), (MAX_MESSAGE, Some('ä')));
+}
+
+#[test]
 fn of_what_was_kept_the_newest_stay_and_nobody_elses_goes() {
     let f = Fixture::new();
     f.editor.save("a", "committed");
