@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use api::{Error, ErrorCode, FunctionName};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -85,9 +85,9 @@ pub fn router(provider: Provider, closing: CancellationToken) -> Router {
         .with_state(App { provider, closing })
 }
 
-/// 200 as long as requests are answered.
-async fn healthz() -> StatusCode {
-    StatusCode::OK
+/// 200 when functions can be made; 503 while containerd does not answer.
+async fn healthz(State(app): State<App>) -> StatusCode {
+    if app.provider.is_engine_up() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 /// Every line that is logged for a request bears its id: the caller's, or a new one.

@@ -65,10 +65,18 @@ impl Network {
     /// Makes the bridge and the rules, or takes over those that are there.
     ///
     /// # Errors
-    /// Without the rights to, when `nft` cannot be run, or when another interface has the name.
+    /// Without the rights to, when `nft` cannot be run, or when another interface has the name or
+    /// an address of the subnet.
     pub async fn open(config: Config) -> Result<Self> {
         fs::create_dir_all(&config.namespaces)?;
         let links = Links::connect().context("opening a netlink socket")?;
+        let others = links.addresses_of_others(&config.bridge).await?;
+        let subnet = config.subnet;
+        if let Some((address, prefix)) = others.into_iter().find(|it| subnet.overlaps(it.0, it.1)) {
+            bail!(
+                "subnet {subnet} overlaps with {address}/{prefix}, an address of this host; choose another one with --subnet"
+            );
+        }
         links
             .bridge(&config.bridge, config.subnet.gateway(), config.subnet.prefix())
             .await

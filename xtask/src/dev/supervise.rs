@@ -2,7 +2,7 @@
 //! stops them in order.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -23,6 +23,8 @@ use super::{Args, State};
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 /// How soon to look again whether a socket answers: nothing tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long one answer about health may take.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 /// How long all of it may take until the gateway and the provider answer.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
@@ -235,12 +237,23 @@ impl Crew<'_> {
         next_delay(self.delays.entry(service).or_default(), lived.unwrap_or_default())
     }
 
-    /// Whether calls would be answered: the gateway's port and the provider behind it.
+    /// Whether all of it answers: the gateway's doors, the provider, and the daemons behind it.
     fn answers(&self) -> bool {
-        let provider = self.state.dir().join("run/provider/api.sock");
-        UnixStream::connect(provider).is_ok()
-            && healthy(self.address(self.args.port)).unwrap_or(false)
-            && healthy(self.address(self.args.console_port)).unwrap_or(false)
+        let all = || -> Result<bool> {
+            UnixStream::connect(self.host.socket(Daemon::Buildkitd))?;
+            let provider = UnixStream::connect(self.state.dir().join("run/provider/api.sock"))?;
+            provider.set_read_timeout(Some(HEALTH_LIMIT))?;
+            Ok(healthy(provider)?
+                && self.door_answers(self.args.port)?
+                && self.door_answers(self.args.console_port)?)
+        };
+        all().unwrap_or(false)
+    }
+
+    fn door_answers(&self, port: u16) -> Result<bool> {
+        let stream = TcpStream::connect_timeout(&self.address(port), HEALTH_LIMIT)?;
+        stream.set_read_timeout(Some(HEALTH_LIMIT))?;
+        healthy(stream)
     }
 
     /// Stops the processes in the opposite order of starting; a second signal ends all at once.
@@ -297,11 +310,8 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// `GET /healthz` without a client library: this must compile before anything else does.
-fn healthy(address: SocketAddr) -> Result<bool> {
-    let limit = Duration::from_secs(1);
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
-    stream.set_read_timeout(Some(limit))?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+fn healthy(mut stream: impl Read + Write) -> Result<bool> {
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     Ok(&head == b"HTTP/1.1 200")

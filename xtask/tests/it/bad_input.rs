@@ -135,7 +135,7 @@ fn wrong_passwords_and_other_origins_get_nowhere() {
 }
 
 #[test]
-fn a_port_in_use_and_a_folder_without_a_machine_are_named() {
+fn a_port_in_use_a_subnet_in_use_and_a_folder_without_a_machine_are_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let state = tempfile::tempdir().unwrap();
@@ -146,6 +146,23 @@ fn a_port_in_use_and_a_folder_without_a_machine_are_named() {
         !output.status.success() && error.contains(&port) && error.contains("--port"),
         "{error}"
     );
+    let output = xtask(&[
+        "dev",
+        "--json",
+        "--yes",
+        "--state",
+        state,
+        "--port",
+        "0",
+        "--console-port",
+        "0",
+        "--bridge",
+        "inplover",
+        "--subnet",
+        "127.0.0.0/16",
+    ]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("overlaps with 127.0.0.1/8"), "{error}");
     let output = xtask(&["stop", "--state", state]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("no machine runs"), "{output:?}");
 }

@@ -59,8 +59,9 @@ impl Machine {
     /// Starts on a state folder that outlives the machine.
     pub(crate) fn start_on(state: &Path) -> Self {
         let (port, console) = (free_port(), free_port());
-        // Machines of several tests run at once: each has a bridge and a subnet of its own.
-        let own = port % 200 + 20;
+        // Machines of several tests run at once: bridge and subnet follow from the port, which is
+        // one machine's own.
+        let [high, low] = port.to_be_bytes();
         let output = xtask(&[
             "dev",
             "--detach",
@@ -75,7 +76,7 @@ impl Machine {
             "--bridge",
             &format!("inplt{port}"),
             "--subnet",
-            &format!("10.{own}.0.0/16"),
+            &format!("10.{high}.{low}.0/24"),
         ]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let addresses = serde_json::from_slice(&output.stdout).unwrap();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use futures::TryStreamExt;
 use nix::libc;
+use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
@@ -45,6 +46,23 @@ impl Links {
         let address = IpAddr::V4(address);
         self.netlink.address().add(index, address, prefix).replace().execute().await?;
         self.up(index).await
+    }
+
+    /// The IPv4 addresses of all other interfaces, with their prefixes.
+    pub(super) async fn addresses_of_others(&self, bridge: &str) -> Result<Vec<(Ipv4Addr, u8)>> {
+        let bridge = self.find(bridge).await?.map(|link| link.header.index);
+        let mut messages = self.netlink.address().get().execute();
+        let mut addresses = Vec::new();
+        while let Some(message) = messages.try_next().await? {
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            });
+            if let Some(address) = address.filter(|_| Some(message.header.index) != bridge) {
+                addresses.push((address, message.header.prefix_len));
+            }
+        }
+        Ok(addresses)
     }
 
     /// A cable from the bridge into the namespace at `namespace`, where it is [`INSIDE`]. Its

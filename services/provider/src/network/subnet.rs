@@ -24,6 +24,13 @@ impl Subnet {
         Ipv4Addr::from_bits(self.base + 1)
     }
 
+    /// Whether it has addresses in common with the subnet of another interface's address.
+    pub(super) fn overlaps(self, address: Ipv4Addr, prefix: u8) -> bool {
+        let common = 32 - u32::from(prefix.min(self.prefix).min(32));
+        let mask = u32::MAX.checked_shl(common).unwrap_or(0);
+        (address.to_bits() ^ self.base) & mask == 0
+    }
+
     /// How many addresses replicas can have.
     pub(super) fn size(self) -> u32 {
         (1 << (32 - u32::from(self.prefix))) - 3 // network, gateway, broadcast
@@ -63,6 +70,21 @@ impl fmt::Display for Subnet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_subnets_overlap_when_one_holds_the_other() {
+        let subnet: Subnet = "10.62.0.0/16".parse().unwrap();
+        for (address, prefix, expected) in [
+            ([10, 62, 3, 4], 24, true),
+            ([10, 62, 0, 1], 16, true),
+            ([10, 0, 0, 1], 8, true),
+            ([192, 168, 0, 1], 0, true),
+            ([10, 63, 0, 1], 16, false),
+            ([10, 61, 255, 255], 32, false),
+        ] {
+            assert_eq!(subnet.overlaps(address.into(), prefix), expected, "{address:?}/{prefix}");
+        }
+    }
 
     #[test]
     fn a_subnet_is_read_and_written() {

@@ -50,6 +50,7 @@ impl Provider {
             return Err(Error::new(ErrorCode::AlreadyExists, message)
                 .hint("take another name, or remove it first"));
         }
+        self.engine_answers().await?;
         let (restored, record) = match (&request.template, &request.image, &request.restore) {
             (_, None, Some(id)) => (true, self.take_back(&name, id).await?),
             (Some(template), None, None) => {

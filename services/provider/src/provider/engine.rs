@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use api::{Error, ErrorCode};
 use containerd::events::Event;
 use tracing::{error, info, warn};
 
@@ -12,6 +13,27 @@ use crate::replica::FoundReplica;
 
 /// How often containerd is asked whether it is there; its events say nothing of its absence.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a request waits for containerd: longer than a restart of it takes.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+impl Provider {
+    /// Whether containerd answers, as far as is known.
+    #[must_use]
+    pub fn is_engine_up(&self) -> bool {
+        *self.engine.borrow()
+    }
+
+    /// Waits, within a limit, until containerd answers.
+    pub(super) async fn engine_answers(&self) -> Result<(), Error> {
+        let mut engine = self.engine.subscribe();
+        match tokio::time::timeout(ANSWER_LIMIT, engine.wait_for(|up| *up)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::new(ErrorCode::Unavailable, "containerd does not answer")
+                .hint("it is started again by itself; try again in a moment")),
+        }
+    }
+}
 
 /// Runs until it is dropped.
 pub(super) async fn watch(provider: Provider) {
