@@ -44,6 +44,9 @@ fn main() -> anyhow::Result<ExitCode> {
         run::Arguments::Healthcheck => return Ok(run::healthcheck()),
         run::Arguments::Serve => config::Config::from_env(std::env::vars_os())?,
     };
+    // The function runs as the same user and must not trace, stop or read this process. What is
+    // started from here is not bound by it: it ends with an exec.
+    nix::sys::prctl::set_dumpable(false).context("closing this process to tracers")?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -24,6 +24,10 @@ pub(crate) use upstream::{Lease, Router, Upstream};
 /// Largest body that `http_buffer_req_body` reads into memory.
 const BUFFERED_BODY: usize = 32 * 1024 * 1024;
 
+/// How long a call waits for the successor of a process that died: some starts of an
+/// interpreter. One that dies again and again is started at longer and longer intervals.
+const SUCCESSOR: Duration = Duration::from_secs(2);
+
 /// What a call in mode `http` needs.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -56,13 +60,15 @@ impl Proxy {
         started: Instant,
         slot: Slot,
     ) -> Response<Answer> {
-        let Some(call) = self.router.pick() else {
+        let upgrade = headers::wants_upgrade(request.headers());
+        let until = self.deadline(&request, started, upgrade);
+        let patience = started + SUCCESSOR;
+        let patience = until.map_or(patience, |until| until.min(patience));
+        let Some(call) = self.router.pick_until(patience).await else {
             return internal_error(StatusCode::SERVICE_UNAVAILABLE, started);
         };
         let note = Note::of(&request, self.config.log_call_id);
-        let upgrade = headers::wants_upgrade(request.headers());
         let downstream = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let until = self.deadline(&request, started, upgrade);
 
         let request = match self.outgoing(request, started, call.upstream(), upgrade).await {
             Ok(request) => request,

@@ -31,12 +31,17 @@ const IDLE_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     current: RwLock<Option<Arc<Upstream>>>,
+    /// Whether there ever was one: then a missing one has died, and the next is under way.
+    served: AtomicBool,
+    changed: Notify,
 }
 
 impl Router {
     /// Lets this server get all calls from now on.
     pub(crate) fn set(&self, upstream: Option<Arc<Upstream>>) {
+        self.served.fetch_or(upstream.is_some(), SeqCst);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = upstream;
+        self.changed.notify_waiters();
     }
 
     /// Whether there is one.
@@ -50,6 +55,21 @@ impl Router {
         let upstream = Arc::clone(current.as_ref()?);
         upstream.calls.fetch_add(1, SeqCst);
         Some(Call { upstream })
+    }
+
+    /// As [`Router::pick`]; if the server has died, waits for its successor, not beyond `until`.
+    pub(crate) async fn pick_until(&self, until: Instant) -> Option<Call> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(call) = self.pick() {
+                return Some(call);
+            }
+            if !self.served.load(SeqCst) {
+                return None;
+            }
+            tokio::time::timeout_at(until, changed).await.ok()?;
+        }
     }
 }
 
@@ -200,5 +220,30 @@ impl Lease {
         if let Some(sender) = self.sender.take() {
             self.call.upstream.put_idle(sender);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(port: u16) -> Arc<Upstream> {
+        Upstream::new(([127, 0, 0, 1], port).into(), "")
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_for_the_successor_of_a_server_but_not_for_a_first_one() {
+        let router = Router::default();
+        let far = Instant::now() + Duration::from_secs(3600);
+        assert!(router.pick_until(far).await.is_none());
+        router.set(Some(upstream(1)));
+        router.set(None);
+        assert!(router.pick_until(Instant::now()).await.is_none());
+        let come = async {
+            tokio::task::yield_now().await;
+            router.set(Some(upstream(2)));
+        };
+        let (call, ()) = tokio::join!(router.pick_until(far), come);
+        assert_eq!(call.map(|call| call.upstream().address().port()), Some(2));
     }
 }
