@@ -65,6 +65,9 @@ impl Cell {
         let name =
             format!("inplace-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cgroup = root.join(name);
+        sweep(&root);
+        // No cell of this process has the number yet: what is there is an earlier process's.
+        let _ = remove_cgroups(&cgroup);
         fs_err::create_dir(&cgroup)?;
         // The shell enters the cgroup first, so that the new cgroup namespace is rooted in it.
         let net = if network == Network::Own { "--net" } else { "--" };
@@ -162,6 +165,20 @@ fn cgroup2_mount() -> Result<PathBuf> {
         .context("this host has no cgroup2 mount (/proc/self/mounts)")
 }
 
+/// Removes the cgroups of cells whose maker was killed: their processes have ended by themselves,
+/// the empty cgroups are still there.
+fn sweep(root: &Path) {
+    let Ok(entries) = fs_err::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix("inplace-")?.split_once('-'));
+        let Some((maker, _)) = maker else { continue };
+        if maker.parse::<u32>().is_ok() && !Path::new("/proc").join(maker).exists() {
+            let _ = remove_cgroups(&entry.path());
+        }
+    }
+}
+
 /// Removes a tree of empty cgroups, leaves first.
 fn remove_cgroups(cgroup: &Path) -> std::io::Result<()> {
     for entry in fs_err::read_dir(cgroup)? {
@@ -171,4 +188,28 @@ fn remove_cgroups(cgroup: &Path) -> std::io::Result<()> {
         }
     }
     fs_err::remove_dir(cgroup)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_killed_makers_is_removed_and_nothing_else() {
+        let mut dead = Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let own = format!("inplace-{}-0", std::process::id());
+        let left = format!("inplace-{}-0/functions", dead.id());
+        for name in [own.as_str(), &left, "inplace-x-0", "inplace-1", "user.slice"] {
+            fs_err::create_dir_all(root.path().join(name)).unwrap();
+        }
+        sweep(root.path());
+        let entries = fs_err::read_dir(root.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let mut expected = [own.as_str(), "inplace-1", "inplace-x-0", "user.slice"];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
 }
