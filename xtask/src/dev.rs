@@ -32,16 +32,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// Port of the functions' origin
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
     /// Port of the console's origin
-    #[arg(long, default_value_t = 8443)]
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) console_port: u16,
     /// Name of the functions' bridge; two of these on one host need different ones
-    #[arg(long, default_value = "inplace0")]
+    #[arg(long, value_name = "NAME", default_value = "inplace0")]
     pub(crate) bridge: String,
-    /// Network of the functions, CIDR
-    #[arg(long, default_value = "10.62.0.0/16")]
+    /// Network of the functions
+    #[arg(long, value_name = "CIDR", default_value = "10.62.0.0/16")]
     pub(crate) subnet: String,
     /// Return when the gateway answers; `cargo xtask stop` ends it
     #[arg(long)]
@@ -64,16 +64,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "`cargo xtask dev` needs root: it makes namespaces, mounts, a bridge and firewall rules; try `sudo -E cargo xtask dev`"
         );
     }
+    if args.port == args.console_port {
+        bail!("--port and --console-port are both {}; each origin needs its own", args.port);
+    }
     crate::host::ensure(crate::host::Need::Dev, args.yes)?;
     let dir = State::folder(args.state.as_deref())?;
-    if args.detach {
-        // Here, where a person sees how far it is; the other process finds all of it made.
-        prepare(args)?;
-        return detach(args, &dir);
-    }
     let state = State::lock(&dir)?;
     for (port, flag) in [(args.port, "--port"), (args.console_port, "--console-port")] {
         check_port(port, flag)?;
+    }
+    // For --detach, too: here a person sees how far it is, and the other process finds it made.
+    let tools = prepare(args)?;
+    if args.detach {
+        drop(state);
+        return detach(args, &dir);
     }
     let machine = Machine {
         url: format!("http://127.0.0.1:{}", args.port),
@@ -83,7 +87,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         password: state.password()?,
         state: dir.to_str().context("the state folder's path is not UTF-8")?.to_owned(),
     };
-    let tools = prepare(args)?;
     let restore = settings::apply(&dir)?;
     let host = Host::new(tools, &dir, Network::Host)?;
     let result = supervise::run(host, args, &state, || announce(args, &machine));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::dev::State;
 
@@ -12,6 +12,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Arguments of `cargo xtask stop`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sudo -E cargo xtask stop                         the machine of the default folder
+  sudo -E cargo xtask stop --state /srv/inplace    the machine of another one")]
 pub(crate) struct Args {
     /// State folder of the machine [default: /var/lib/inplace/dev]
     #[arg(long, value_name = "DIR")]
@@ -20,7 +23,10 @@ pub(crate) struct Args {
 
 /// Stops the machine and waits until it is gone.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let dir = State::folder(args.state.as_deref())?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("`cargo xtask stop` needs root, as `dev` does; try `sudo -E cargo xtask stop`");
+    }
+    let dir = State::existing(args.state.as_deref())?;
     State::stop(&dir, LIMIT)?;
     println!("stopped; {} is kept", dir.display());
     Ok(())

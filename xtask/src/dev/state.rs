@@ -30,6 +30,15 @@ impl State {
         Ok(fs_err::canonicalize(dir)?)
     }
 
+    /// As [`State::folder`], of a machine that runs: nothing is made.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub(crate) fn existing(given: Option<&Path>) -> Result<PathBuf> {
+        let dir = given.unwrap_or(Path::new(DEFAULT));
+        fs_err::canonicalize(dir).with_context(|| format!("no machine runs on {}", dir.display()))
+    }
+
     /// Takes the folder.
     ///
     /// # Errors
@@ -60,7 +69,9 @@ impl State {
     /// # Errors
     /// When none runs, or it does not end within the limit.
     pub(crate) fn stop(dir: &Path, limit: Duration) -> Result<()> {
-        let file = open(&dir.join("dev.lock"))?;
+        let Ok(file) = std::fs::File::open(dir.join("dev.lock")) else {
+            bail!("no machine runs on {}", dir.display());
+        };
         let file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
             Ok(_) => bail!("no machine runs on {}", dir.display()),
             Err((file, _)) => file,
@@ -187,7 +198,13 @@ mod tests {
     #[test]
     fn stopping_what_does_not_run_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let error = State::stop(dir.path(), Duration::from_secs(1)).unwrap_err().to_string();
-        assert!(error.contains("no machine runs"), "{error}");
+        let stop = || State::stop(dir.path(), Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(stop().contains("no machine runs"), "{}", stop());
+        assert!(!dir.path().join("dev.lock").exists(), "asking leaves nothing behind");
+        drop(State::lock(dir.path()).unwrap());
+        assert!(stop().contains("no machine runs"), "{}", stop());
+        let missing = dir.path().join("missing");
+        let error = State::existing(Some(&missing)).unwrap_err().to_string();
+        assert!(error.contains("no machine runs") && !missing.exists(), "{error}");
     }
 }

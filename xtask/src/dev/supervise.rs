@@ -50,6 +50,11 @@ impl Service {
         }
     }
 
+    /// Whether it ended because it cannot do what its arguments say: another try would not help.
+    fn refuses(self, status: ExitStatus) -> bool {
+        matches!(self, Self::Provider | Self::Gateway) && status.code() == Some(2)
+    }
+
     /// How long an ordered stop may take before the process is killed.
     fn stop_limit(self) -> Duration {
         match self {
@@ -139,12 +144,11 @@ impl Crew<'_> {
                 }
                 Ok(Event::Exited(service, pid, status)) if self.is(service, pid) => {
                     let delay = self.delay(service);
-                    if announce.is_some() && delay > DELAY.0 * 8 {
-                        bail!(
-                            "{} keeps ending ({status}); {}",
-                            service.name(),
-                            self.host.tail(service.name())
-                        );
+                    if announce.is_some() && (service.refuses(status) || delay > DELAY.0 * 8) {
+                        let verb =
+                            if service.refuses(status) { "does not start" } else { "keeps ending" };
+                        let tail = self.host.tail(service.name());
+                        bail!("{} {verb} ({status}); {tail}", service.name());
                     }
                     eprintln!(
                         "{} ended ({status}), restart in {} ms; its log is {}",
