@@ -6,17 +6,20 @@ mod dev;
 mod doctor;
 mod lock;
 mod pkg;
+mod plan;
 mod stop;
 mod test;
 
 mod children;
 mod host;
+mod linuxkit;
 mod packages;
 mod progress;
 mod sys;
 #[cfg(test)]
 mod tidy;
 mod workspace;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,7 @@ enum Xtask {
     /// Figures of the loop: medians, with a peer in the same run (root)
     Bench(bench::Args),
     Doctor(doctor::Args),
+    Plan(plan::Args),
     Pkg(pkg::Args),
     Lock(lock::Args),
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Xtask::Bench(args) => bench::run(&args),
         Xtask::Doctor(args) => doctor::run(&args),
         Xtask::Lock(args) => lock::run(&args),
+        Xtask::Plan(args) => plan::run(&args),
         Xtask::Pkg(args) => pkg::run(&args),
         Xtask::Test(args) => test::run(&args),
     };

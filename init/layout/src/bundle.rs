@@ -11,6 +11,8 @@ use crate::name::ContainerName;
 pub const CONTAINERS: &str = "/containers";
 /// Folder that a container's package is mounted below, by the container's name.
 pub const PACKAGES: &str = "/packages";
+/// Where the data partition is mounted.
+pub const DATA: &str = "/data";
 /// In a bundle: the container for the OCI runtime.
 pub const CONFIG: &str = "config.json";
 /// In a bundle: what LinuxKit does around the container (mounts, interfaces, namespaces).

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{self, Deb};
+use super::spec::Deb;
 
 /// The lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub(crate) struct Pin {
 impl Lock {
     /// Reads the lock.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        let lock: Self = spec::read(path)?;
+        let lock: Self = crate::yaml::read(path)?;
         for (name, pin) in lock.debs.iter().chain(&lock.wheels) {
             if pin.sha256.len() != 64
                 || !pin.sha256.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))

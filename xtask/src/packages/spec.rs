@@ -5,12 +5,14 @@
 
 mod raw;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::Serialize;
+
+#[cfg(test)]
+use crate::yaml::Mistake;
 
 /// A package, or a function base.
 #[derive(Clone, Debug)]
@@ -148,25 +150,6 @@ pub(crate) struct Oci {
     pub(crate) cmd: Vec<String>,
 }
 
-/// A mistake in a yml file, with its place.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mistake {
-    file: String,
-    place: Option<(u64, u64)>,
-    message: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Some((line, column)) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
-            None => write!(f, "{}: {}", self.file, self.message),
-        }
-    }
-}
-
-impl std::error::Error for Mistake {}
-
 /// Reads every `pkg/NAME/build.yml` and `templates/LANGUAGE/base.yml` below `images`.
 pub(crate) fn load_all(images: &Path) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
@@ -191,10 +174,4 @@ pub(crate) fn load_all(images: &Path) -> Result<Vec<Package>> {
 #[cfg(test)]
 pub(crate) fn parse(dir: &Path, text: &str) -> Result<Package, Mistake> {
     Ok(Package { dir: dir.to_owned(), ..raw::parse("build.yml", text)? })
-}
-
-/// Reads a yml file of another kind with the same care for its errors.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path)?;
-    Ok(raw::from_yaml(&crate::workspace::shown(path).to_string(), &text)?)
 }

@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
-use super::spec::{self, Package};
+use super::spec::Package;
 use super::tree::{Kind, Tree};
 
 /// What the provider has to know of a template; `template.yml` and `template.json` are the same.
@@ -47,7 +47,7 @@ pub(crate) fn of(base: &Package) -> Result<Vec<Found>> {
             .and_then(|it| it.to_str())
             .context("a template's name is UTF-8")?
             .to_owned();
-        let template: Template = spec::read(&path)?;
+        let template: Template = crate::yaml::read(&path)?;
         let shown = crate::workspace::shown(&path);
         if template.base != base.name {
             bail!("{shown}: base `{}` is not the base beside it, `{}`", template.base, base.name);

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_saphyr::{Error, Location, Spanned};
+use serde_saphyr::{Location, Spanned};
 
-use super::{Cargo, Content, Deb, File, Finish, Go, Mistake, Oci, Package, Step};
+use super::{Cargo, Content, Deb, File, Finish, Go, Oci, Package, Step};
+use crate::yaml::{Mistake, from_yaml};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,42 +128,6 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Package, Mistake> {
     };
     let tools = raw.tools.iter().map(|path| check.path(path)).collect::<Result<_, _>>()?;
     Ok(Package { name, dir: PathBuf::new(), is_base: false, steps, oci, tools })
-}
-
-/// Reads any yml file; a mistake names its place and, for an unknown key, the nearest known one.
-pub(super) fn from_yaml<T: serde::de::DeserializeOwned>(
-    file: &str,
-    text: &str,
-) -> Result<T, Mistake> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let error = error.without_snippet();
-        let place = error.location().map(|it| (it.line(), it.column()));
-        Mistake { file: file.to_owned(), place, message: describe(error) }
-    })
-}
-
-fn describe(error: &Error) -> String {
-    match error {
-        Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
-        Error::SerdeUnknownVariant { variant, expected, .. } => unknown("word", variant, expected),
-        Error::SerdeMissingField { field, .. } => format!("key `{field}` is missing"),
-        other => {
-            // The library names the place again behind its message.
-            let text = other.to_string();
-            let message = text.lines().next().unwrap_or_default();
-            message.split(" at line ").next().unwrap_or_default().to_owned()
-        }
-    }
-}
-
-fn unknown(what: &str, found: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|it| (strsim::damerau_levenshtein(found, it), it))
-        .min()
-        .filter(|(distance, it)| distance * 2 <= it.len());
-    let hint = nearest.map_or(String::new(), |(_, it)| format!("; did you mean `{it}`?"));
-    format!("unknown {what} `{found}`{hint} (known: {})", known.join(", "))
 }
 
 struct Check<'a> {
