@@ -44,13 +44,11 @@ pub(crate) fn plan(sources: &[Source], packages: &[Package]) -> Result<Outcome, 
     let mut yml = raw::Yml::default();
     let mut mistakes = Vec::new();
     for (number, source) in (0..).zip(sources) {
-        match read_all::<raw::Yml>(number, &source.name, &source.text) {
-            Ok(later) => yml.merge(later),
-            Err(found) => mistakes.extend(found.iter().map(|it| shown(it, &source.text))),
+        let (later, found) = read_all::<raw::Yml>(number, &source.name, &source.text);
+        mistakes.extend(found.iter().map(|it| shown(it, &source.text)));
+        if let Some(later) = later {
+            yml.merge(later);
         }
-    }
-    if !mistakes.is_empty() {
-        return Err(mistakes);
     }
     let show = |(at, message): &(Place, String)| {
         let source = usize::try_from(at.file).ok().and_then(|it| sources.get(it));
@@ -60,11 +58,12 @@ pub(crate) fn plan(sources: &[Source], packages: &[Package]) -> Result<Outcome, 
         shown(&mistake, &source.text)
     };
     let dirs: Vec<_> = sources.iter().map(|it| it.dir.clone()).collect();
-    let (spec, notes) = check::check(yml, &dirs, packages);
-    if !notes.mistakes.is_empty() {
-        let mut mistakes = notes.mistakes;
-        mistakes.sort();
-        return Err(mistakes.iter().map(show).collect());
+    let (spec, notes) = check::check(yml, &dirs, packages, mistakes.is_empty());
+    let mut wrong = notes.mistakes;
+    wrong.sort();
+    mistakes.extend(wrong.iter().map(show));
+    if !mistakes.is_empty() {
+        return Err(mistakes);
     }
     let warnings = notes.warnings.iter().map(show).collect();
     Ok(Outcome { plan: Plan::of(spec), warnings })

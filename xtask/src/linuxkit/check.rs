@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use layout::Section;
+use layout::order::OrderError;
 
 use super::raw::{self, Id, Yml};
 use super::spec::{Content, File, Image, Kernel, Package, Spec, Volume};
@@ -23,7 +24,14 @@ pub(super) struct Notes {
 }
 
 /// Checks all; the spec is whole only if there are no mistakes.
-pub(super) fn check(yml: Yml, dirs: &[PathBuf], packages: &[Package]) -> (Spec, Notes) {
+///
+/// If not all could be read (`is_whole`), what is missing is no mistake: it may stand there.
+pub(super) fn check(
+    yml: Yml,
+    dirs: &[PathBuf],
+    packages: &[Package],
+    is_whole: bool,
+) -> (Spec, Notes) {
     let sections = [
         (Section::Onboot, &yml.onboot),
         (Section::Onshutdown, &yml.onshutdown),
@@ -37,7 +45,7 @@ pub(super) fn check(yml: Yml, dirs: &[PathBuf], packages: &[Package]) -> (Spec, 
     let ids = ids.collect();
     let volumes = yml.volumes.iter().map(|it| (it.value.name.value.clone(), it.value.readonly));
     let volumes = volumes.collect();
-    let mut check = Check { ids, volumes, dirs, packages, notes: Notes::default() };
+    let mut check = Check { ids, volumes, dirs, packages, is_whole, notes: Notes::default() };
     if let Some(trust) = &yml.trust {
         check
             .warn(trust.at(), "`trust` has no effect, as in LinuxKit: images are pinned by digest");
@@ -68,12 +76,20 @@ struct Check<'a> {
     volumes: BTreeMap<String, bool>,
     dirs: &'a [PathBuf],
     packages: &'a [Package],
+    is_whole: bool,
     notes: Notes,
 }
 
 impl Check<'_> {
     fn fail(&mut self, at: Place, message: impl Into<String>) {
         self.notes.mistakes.push((at, message.into()));
+    }
+
+    /// Something is missing: a mistake only if all could be read.
+    fn lacks(&mut self, at: Place, message: impl Into<String>) {
+        if self.is_whole {
+            self.fail(at, message);
+        }
     }
 
     fn warn(&mut self, at: Place, message: impl Into<String>) {
@@ -89,7 +105,7 @@ impl Check<'_> {
         let Some(image) = &raw.image else {
             let others = [&raw.cmdline, &raw.binary, &raw.tar, &raw.ucode];
             if let Some(key) = others.into_iter().flatten().next() {
-                self.fail(key.at(), "`kernel` has no `image`");
+                self.lacks(key.at(), "`kernel` has no `image`");
             }
             return None;
         };
@@ -178,7 +194,8 @@ impl Check<'_> {
         contents.extend(raw.metadata.as_ref().map(|it| Content::Metadata(it.value)));
         if contents.len() != 1 {
             let kinds = "directory, symlink, contents, source, metadata";
-            self.fail(at, format!("a file has exactly one of {kinds}"));
+            let message = format!("a file has exactly one of {kinds}");
+            if contents.is_empty() { self.lacks(at, message) } else { self.fail(at, message) }
         }
         let content = contents.pop()?;
         let default = if raw.directory { 0o700 } else { 0o600 };
@@ -207,7 +224,7 @@ impl Check<'_> {
                 if id.is_none() {
                     let known: Vec<&str> = self.ids.keys().map(String::as_str).collect();
                     let message = crate::yaml::unknown("container", name, &known);
-                    self.fail(raw.at(), message);
+                    self.lacks(raw.at(), message);
                 }
                 id
             }
@@ -220,30 +237,34 @@ impl Check<'_> {
         let mut places = BTreeMap::new();
         for container in raw {
             let Some(name) = &container.value.name else { continue };
-            if places
-                .insert(
-                    name.value.as_str(),
-                    container.value.supervise.as_ref().map_or(name.at(), Placed::at),
-                )
-                .is_some()
-            {
+            let supervise = container.value.supervise.as_ref();
+            let at = supervise.map_or(name.at(), Placed::at);
+            if places.insert(name.value.as_str(), at).is_some() {
                 self.fail(name.at(), format!("a second service `{}`", name.value));
                 continue;
             }
-            let supervise = container.value.supervise.as_ref();
             services.push((&name.value, supervise.map_or(&[], |it| it.value.after.as_slice())));
         }
-        let Err(error) = layout::order::order(&services) else { return };
-        let (service, message) = match &error {
-            layout::order::OrderError::Cycle(names) => (names.first(), error.to_string()),
-            layout::order::OrderError::Unknown { service, after } => {
-                let known: Vec<&str> = services.iter().map(|it| it.0).collect();
-                let hint = crate::yaml::unknown("service", after, &known);
-                (Some(service), format!("`after`: {hint}"))
+        let known: Vec<&str> = places.keys().copied().collect();
+        let mut all_known = true;
+        for (service, after) in &services {
+            for name in after.iter().filter(|it| !known.contains(&it.as_str())) {
+                let message = crate::yaml::unknown("service", name, &known);
+                self.lacks(places[service], format!("`after`: {message}"));
+                all_known = false;
             }
-        };
-        let at = service.and_then(|it| places.get(it.as_str())).copied().unwrap_or_default();
-        self.fail(at, message);
+        }
+        match layout::order::order(&services) {
+            Err(error) if all_known => {
+                let first = match &error {
+                    OrderError::Cycle(names) => names.first(),
+                    OrderError::Unknown { service, .. } => Some(service),
+                };
+                let at = first.and_then(|it| places.get(it.as_str()));
+                self.fail(at.copied().unwrap_or_default(), error.to_string());
+            }
+            _ => {}
+        }
     }
 }
 

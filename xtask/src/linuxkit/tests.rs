@@ -205,6 +205,28 @@ fn all_mistakes_of_all_files_are_told_at_once() {
             "b.yml:1:8: `` is no name of an image, like inplace/dhcp or alpine:3.22",
         ],
     );
+    // What is read right is checked beside what is not; what may stand in a wrong part is not missed.
+    check_mistakes(
+        &[
+            "services:\n  - {name: s, imge: a, uid: t, net: x}\n  - {name: s, image: a, supervise: {after: [t]}}\n  - {name: 5, image: a}",
+        ],
+        &[
+            "a.yml:2:15: unknown key `imge`; did you mean `image`? (known: name, image, capabilities, capabilities.add, ambient, mounts, binds, binds.add, tmpfs, devices, command, env, cwd, net, ipc, uts, pid, userns, readonly, maskedPaths, readonlyPaths, uid, gid, additionalGids, noNewPrivileges, hostname, oomScoreAdj, rootfsPropagation, cgroupsPath, resources, sysctl, annotations, rlimits, uidMappings, gidMappings, runtime, supervise)",
+            "a.yml:4:12: expected a string, found a number; put it in quotes",
+            "a.yml:2:37: `net: x` is neither host, root, new, none, nor an absolute path",
+            "a.yml:3:12: a second service `s`",
+        ],
+    );
+    check_mistakes(
+        &[
+            "services:\n  - {name: s, image: a, supervise: {after: [t, u]}}\n  - {name: r, image: a, supervise: {after: [v]}}",
+        ],
+        &[
+            "a.yml:2:36: `after`: unknown service `t` (known: r, s)",
+            "a.yml:2:36: `after`: unknown service `u` (known: r, s)",
+            "a.yml:3:36: `after`: unknown service `v` (known: r, s)",
+        ],
+    );
     check_mistakes(&["kernel:\n"], &["a.yml:1:7: expected keys with values, found nothing"]);
     check_mistakes(&["kernel: {cmdline: x}"], &["a.yml:1:19: `kernel` has no `image`"]);
     check_mistakes(&["init: ['@pkg:../pkg/x']"], &["a.yml:1:8: no package lies in /tree/pkg/x"]);

@@ -19,17 +19,21 @@ use super::{Mistake, Node, missing, unknown};
 const MOST: usize = 50;
 
 /// Reads the text of a yml file; `number` is its position among those that are read together.
+///
+/// With mistakes, the value is what the file says without its wrong parts, if that says anything.
 pub(crate) fn read_all<T: DeserializeOwned>(
     number: u64,
     file: &str,
     text: &str,
-) -> Result<T, Vec<Mistake>> {
-    let mut tree = Node::parse(number, file, text).map_err(|mistake| vec![mistake])?;
+) -> (Option<T>, Vec<Mistake>) {
+    let mut tree = match Node::parse(number, file, text) {
+        Ok(tree) => tree,
+        Err(mistake) => return (None, vec![mistake]),
+    };
     let mut mistakes = Vec::new();
     loop {
         let error = match T::deserialize(&tree) {
-            Ok(value) if mistakes.is_empty() => return Ok(value),
-            Ok(_) => return Err(mistakes),
+            Ok(value) => return (Some(value), mistakes),
             Err(error) => error,
         };
         let is_new = tree.remove(&error);
@@ -38,7 +42,7 @@ pub(crate) fn read_all<T: DeserializeOwned>(
             mistakes.push(Mistake { file: file.to_owned(), place, message: error.message });
         }
         if error.way.is_empty() || mistakes.len() == MOST {
-            return Err(mistakes);
+            return (None, mistakes);
         }
     }
 }

@@ -19,7 +19,7 @@ impl Check<'_> {
         let (at, mut raw) = (raw.at(), raw.value);
         for (key, is_there) in [("name", raw.name.is_some()), ("image", raw.image.is_some())] {
             if !is_there {
-                self.fail(at, missing(key));
+                self.lacks(at, missing(key));
             }
         }
         let name = raw.name.as_ref().and_then(|it| {
@@ -164,7 +164,7 @@ impl Check<'_> {
         let Some(is_read_only) = self.volumes.get(&mount.source).copied() else {
             let known: Vec<&str> = self.volumes.keys().map(String::as_str).collect();
             let message = crate::yaml::unknown("volume", &mount.source, &known);
-            self.fail(at, message);
+            self.lacks(at, message);
             return None;
         };
         if is_read_only && !mount.options.iter().any(|it| it == "ro") {

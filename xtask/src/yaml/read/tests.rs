@@ -36,7 +36,7 @@ enum Season {
 
 #[track_caller]
 fn check_mistakes(text: &str, expected: &[&str]) {
-    let mistakes = read_all::<Farm>(0, "farm.yml", text).expect_err(text);
+    let (_, mistakes) = read_all::<Farm>(0, "farm.yml", text);
     let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(mistakes, expected);
 }
@@ -44,7 +44,9 @@ fn check_mistakes(text: &str, expected: &[&str]) {
 #[test]
 fn a_right_file_is_read_with_its_places() {
     let text = "fields:\n  - &a {crop: rye, rows: 3}\n  - {<<: *a, wet: true}\nname:  Hill\nsounds: {cow: [moo]}\nseason: winter\n";
-    let farm: Farm = read_all(7, "farm.yml", text).unwrap();
+    let (farm, mistakes) = read_all::<Farm>(7, "farm.yml", text);
+    let farm = farm.unwrap();
+    assert_eq!(mistakes, []);
     assert_eq!(farm.name.at(), Place { file: 7, line: 4, column: 8 });
     assert_eq!(farm.name.value, "Hill");
     assert_eq!((farm.fields[1].crop.as_str(), farm.fields[1].rows), ("rye", 3));
@@ -69,6 +71,15 @@ fn all_mistakes_are_told_at_once() {
             "farm.yml:1:1: key `name` is missing",
         ],
     );
+}
+
+#[test]
+fn what_is_right_beside_a_mistake_is_read() {
+    let (farm, mistakes) =
+        read_all::<Farm>(0, "farm.yml", "name: x\nfields: [{crop: rye, rows: many}, {rows: 1}]\n");
+    assert_eq!(mistakes.len(), 2);
+    let fields = farm.unwrap().fields;
+    assert_eq!((fields.len(), fields[0].crop.as_str(), fields[0].rows), (1, "rye", 0));
 }
 
 #[test]
