@@ -36,7 +36,10 @@ impl State {
     /// When there is no such folder.
     pub(crate) fn existing(given: Option<&Path>) -> Result<PathBuf> {
         let dir = given.unwrap_or(Path::new(DEFAULT));
-        fs_err::canonicalize(dir).with_context(|| format!("no machine runs on {}", dir.display()))
+        if !dir.is_dir() {
+            bail!("no machine runs on {}: there is no such folder", dir.display());
+        }
+        Ok(fs_err::canonicalize(dir)?)
     }
 
     /// Takes the folder.

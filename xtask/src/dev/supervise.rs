@@ -208,6 +208,9 @@ impl Crew<'_> {
         command.arg("--containerd").arg(self.host.socket(Daemon::Containerd));
         command.arg("--buildkit").arg(self.host.socket(Daemon::Buildkitd));
         command.arg("--crun").arg(tools.tool("crun"));
+        // A root shell without a login has no /usr/sbin on its path.
+        let nft = crate::host::find_program("nft").context("there is no `nft` on this host")?;
+        command.arg("--nft").arg(nft);
         command.args(["--bridge", &self.args.bridge, "--subnet", &self.args.subnet]);
         command.args(["--gateway-port", &self.args.port.to_string(), "--stop-functions-at-exit"]);
         self.host.log_to(&mut command, "provider")?;
