@@ -24,16 +24,15 @@ mod rollback;
 mod view;
 
 use crate::machine::{Action, Event, Machine, ReplicaId};
-use crate::provider::Shared;
 use crate::replica::{Control, FoundReplica};
 use crate::routes::Drain;
+use crate::shared::Shared;
 use crate::source::{News, Source};
 use crate::store::FunctionRecord;
 use crate::versions::Versions;
 use message::Reply;
 pub(crate) use message::{Ask, Message};
 pub(crate) use rollback::undo_interrupted;
-pub(crate) use view::rfc3339;
 
 /// Messages that wait for the task. Whoever sends waits when it is full.
 const MAILBOX: usize = 64;

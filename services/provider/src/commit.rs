@@ -14,7 +14,7 @@ use crate::builds::Build;
 use crate::fault;
 use crate::folder::FilePath;
 use crate::images;
-use crate::provider::Shared;
+use crate::shared::Shared;
 use crate::source::Source;
 use crate::store::{FunctionRecord, NewRevision};
 
@@ -64,7 +64,7 @@ pub(crate) async fn build(
         image: name,
         digest: image.digest,
         message: build.message.trim().to_owned(),
-        time: crate::actor::rfc3339(OffsetDateTime::now_utc()),
+        time: crate::clock::rfc3339(OffsetDateTime::now_utc()),
     };
     let (shared, function) = (Arc::clone(shared), record.name.clone());
     fault::blocking("storing a revision", move || -> Result<Revision, Error> {

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | [`config`] | the command line |
 //! | [`http`] | the API on the socket, one file per resource |
-//! | [`provider`] | all functions: made, brought back, removed; what they share |
+//! | [`provider`] | all functions: made, brought back, removed |
+//! | [`shared`] | what they share |
 //! | [`actor`] | one function's task |
 //! | [`machine`] | its pure state machine |
 //! | [`replica`] | a container that answers calls, and its watchdog's control socket |
@@ -25,6 +26,7 @@
 //! | [`sys`] | `unsafe`, and who the process is towards files |
 pub mod actor;
 pub mod builds;
+mod clock;
 pub mod commit;
 pub mod config;
 pub mod fault;
@@ -39,6 +41,7 @@ pub mod provider;
 pub mod replica;
 pub mod retention;
 pub mod routes;
+pub mod shared;
 pub mod source;
 pub mod store;
 pub mod sys;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use api::event::Event;
 use api::{Error, ErrorCode, FunctionName};
 use fs_err as fs;
 use nix::sys::resource::{Resource, getrlimit};
@@ -27,6 +26,7 @@ use crate::logs::Logs;
 use crate::network::{self, Network};
 use crate::replica::Replicas;
 use crate::routes::Routes;
+use crate::shared::{self, Shared};
 use crate::store::{FunctionRecord, Store};
 use crate::templates::Templates;
 use crate::versions::{self, VersionError, Versions};
@@ -34,36 +34,12 @@ use crate::{folder, trash};
 
 /// The containerd namespace of functions, their images and builds.
 const NAMESPACE: &str = "functions";
-/// Changes that wait for a slow reader before it has to begin anew.
-const EVENTS: usize = 1024;
 /// Epochs of the route table that one process may count through.
 const EPOCHS: u64 = 1 << 32;
 /// How long all functions together may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Open files that a function may have.
 const OPEN_FILES: u64 = 65_536;
-
-/// What all functions stand on.
-#[derive(Debug)]
-pub struct Shared {
-    /// As it was started.
-    pub config: Config,
-    /// What outlives a restart.
-    pub store: Arc<Store>,
-    /// Where replicas are made.
-    pub replicas: Arc<Replicas>,
-    /// The builder.
-    pub buildkit: buildkit::Client,
-    /// What functions are made from.
-    pub templates: Templates,
-    /// Who takes which calls.
-    pub routes: Routes,
-    /// What is and was built.
-    pub builds: Builds,
-    /// Cancelled when all ends.
-    pub stop: CancellationToken,
-    events: broadcast::Sender<Event>,
-}
 
 /// All functions.
 #[derive(Clone, Debug)]
@@ -86,19 +62,6 @@ struct Functions {
 struct Busy<'a> {
     provider: &'a Provider,
     name: FunctionName,
-}
-
-impl Shared {
-    /// Tells whoever listens.
-    pub(crate) fn tell(&self, event: Event) {
-        let _ = self.events.send(event); // nobody may be listening
-    }
-
-    /// All that changes from now on.
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
 }
 
 impl Provider {
@@ -141,7 +104,7 @@ impl Provider {
             routes: Routes::new(store.reserve_epochs(EPOCHS)?),
             builds: Builds::new(store.next_replica()?),
             replicas: Arc::new(replicas),
-            events: broadcast::Sender::new(EVENTS),
+            events: broadcast::Sender::new(shared::EVENTS),
             store,
             config,
             stop,

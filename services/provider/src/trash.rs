@@ -66,7 +66,7 @@ pub fn list(store: &Store) -> Result<Vec<Trashed>, Error> {
     let shown = |TrashRecord { id, removed, record }: TrashRecord| Trashed {
         id,
         name: record.name,
-        removed: crate::actor::rfc3339(removed),
+        removed: crate::clock::rfc3339(removed),
     };
     Ok(store.trash()?.into_iter().map(shown).collect())
 }

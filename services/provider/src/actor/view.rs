@@ -6,10 +6,9 @@ use api::event::Event;
 use api::function::{Function, LiveVersion};
 use api::route::{Replica, Route};
 use api::switch::millis;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::{Actor, DirtyCheck, Measure, Message, View};
+use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::git::CommitId;
 use crate::machine::Machine;
@@ -103,12 +102,4 @@ pub(super) fn view(
         name,
     };
     View { function, good: record.good.is_some(), record: Arc::new(record.clone()) }
-}
-
-/// A time as every answer of ours has it.
-pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(at.nanosecond() / 1_000_000 * 1_000_000)
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }

@@ -72,7 +72,7 @@ pub(super) async fn of_openfaas(State(app): State<App>, uri: Uri) -> Result {
         name: name.name().to_owned(),
         namespace: name.namespace().to_owned(),
         instance: String::new(),
-        timestamp: crate::actor::rfc3339(OffsetDateTime::now_utc()),
+        timestamp: crate::clock::rfc3339(OffsetDateTime::now_utc()),
         text,
     });
     Ok(ndjson(&app, values))
