@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 mod control;
 mod files;
+mod seccomp;
 mod seed;
 mod spec;
 

@@ -106,6 +106,7 @@ pub(super) fn build(input: &Input<'_>) -> Result<Value, Error> {
                 { "type": "cgroup" }, { "type": "network", "path": input.network },
             ],
             "resources": resources,
+            "seccomp": super::seccomp::profile(),
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
                 "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",

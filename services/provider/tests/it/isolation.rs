@@ -4,7 +4,7 @@ use crate::fixture::World;
 
 /// Tries to connect to what the query names and says what happened.
 const PROBE: &str = r#"
-import socket, os, json
+import ctypes, socket, os, json
 def handle(event, context):
     q = event.query
     if "connect" in q:
@@ -19,9 +19,18 @@ def handle(event, context):
             open(q["write"], "w").write("x"); said = "written"
         except OSError as e:
             said = e.strerror
+    elif "syscall" in q:
+        number, *args = map(int, q["syscall"].split(","))
+        libc = ctypes.CDLL(None, use_errno=True)
+        said = "done" if libc.syscall(number, *args) >= 0 else os.strerror(ctypes.get_errno())
+    elif "family" in q:
+        try:
+            socket.socket(int(q["family"]), socket.SOCK_STREAM).close(); said = "done"
+        except OSError as e:
+            said = e.strerror
     else:
         status = dict(line.split(":\t", 1) for line in open("/proc/self/status") if ":\t" in line)
-        said = json.dumps({k: status[k].strip() for k in ("CapEff", "CapBnd", "NoNewPrivs", "Uid")}
+        said = json.dumps({k: status[k].strip() for k in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Uid")}
             | {"pid1": open("/proc/1/cmdline").read(), "mine": os.path.realpath("/home/app/function")})
     return {"statusCode": 200, "body": said}
 "#;
@@ -40,9 +49,31 @@ async fn a_function_has_no_rights_and_reaches_neither_others_nor_the_host() {
     assert_eq!(status["CapEff"], "0000000000000000");
     assert_eq!(status["CapBnd"], "0000000000000000");
     assert_eq!(status["NoNewPrivs"], "1");
+    assert_eq!(status["Seccomp"], "2");
     assert_eq!(status["Uid"], "1000\t1000\t1000\t1000");
     assert!(status["pid1"].as_str().unwrap().contains("fwatchdog"), "{status}");
     assert!(status["mine"].as_str().unwrap().starts_with("/inplace/versions/"), "{status}");
+
+    // getpid is done; clone of a user name space (by number and flags, SIGCHLD), unshare of one,
+    // ptrace, bpf, keyctl, io_uring_setup and perf_event_open are not.
+    for (call, said) in [
+        ("39", "done"),
+        ("56,268435473,0,0,0,0", "Operation not permitted"),
+        ("272,268435456", "Operation not permitted"),
+        ("101,16,1,0,0", "Operation not permitted"),
+        ("321,0,0,0", "Operation not permitted"),
+        ("250,0,0,0", "Operation not permitted"),
+        ("425,1,0", "Operation not permitted"),
+        ("298,0,0,0,0,0", "Operation not permitted"),
+        ("435,0,0", "Function not implemented"),
+    ] {
+        assert_eq!(ask(format!("/?syscall={call}")).await, said, "system call {call}");
+    }
+    for (family, said) in
+        [("2", "done"), ("40", "Operation not permitted"), ("38", "Operation not permitted")]
+    {
+        assert_eq!(ask(format!("/?family={family}")).await, said, "address family {family}");
+    }
 
     // The host answers on these ports, so that a refusal is the rules' doing.
     let open = world.listen(&["10.62.0.1:8080", "10.62.0.1:22", "192.168.77.1:80"]);
