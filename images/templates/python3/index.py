@@ -3,7 +3,8 @@
 
 What a handler gets and may answer is what OpenFaaS's template of the same name has. That one
 stands on Flask, this one on waitress alone, because what need not be loaded makes a start faster.
-Beyond it: every method reaches the handler, and a dict's body may be bytes or a generator.
+Beyond it: every method reaches the handler, a dict's body may be bytes or a generator, and a
+header's value a list, which is sent as one header an item.
 
 A request's body is read whole before the handler runs, in memory up to BODY_IN_MEMORY bytes and
 beyond that in a temporary file, and handed over as one bytes object; over MAX_BODY it gets 413.
@@ -22,6 +23,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sys
 import traceback
 import types
@@ -29,6 +31,8 @@ import urllib.parse
 from http.client import responses
 
 from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
 
 # The folder is read-only, and what is compiled from it lives as long as this process.
 sys.dont_write_bytecode = True
@@ -142,7 +146,8 @@ class Application:
             answer = self.handle(Event(environ), Context())
             status, headers, body = to_response(answer)
             status = status_line(status)
-        except (Exception, SystemExit):
+        except BaseException:
+            # waitress would leave the call without an answer at what is not an Exception.
             traceback.print_exc()
             status, body = status_line(500), [b"Internal Server Error\n"]
             headers = [("Content-Type", "text/plain; charset=utf-8")]
@@ -157,7 +162,9 @@ def to_response(answer):
     if answer is None:
         return finish("", 200, [])
     if isinstance(answer, dict):
-        body = answer.get("body", "")
+        body = answer.get("body")
+        if body is None:
+            body = ""
         if not isinstance(body, (dict, str, bytes, bytearray)) and not is_stream(body):
             body = str(body)
         return finish(body, answer.get("statusCode", 200), answer.get("headers", []))
@@ -175,7 +182,7 @@ def to_response(answer):
 
 def finish(body, status, headers):
     pairs = headers.items() if isinstance(headers, dict) else headers or []
-    headers = [header(name, value) for name, value in pairs]
+    headers = [header(name, value) for name, values in pairs for value in each(values)]
     content_type = "text/html; charset=utf-8"
     if isinstance(body, (dict, list)):
         body = json.dumps(body, sort_keys=True, separators=(",", ":")) + "\n"
@@ -190,12 +197,27 @@ def finish(body, status, headers):
             headers.append(("Content-Length", str(len(body))))
         return status, headers, [body]
     if is_stream(body):
-        return status, headers, (part.encode() if isinstance(part, str) else part for part in body)
+        return status, headers, parts(body)
     raise TypeError(f"a handler cannot return a {type(body).__name__}")
 
 
 def is_stream(body):
     return hasattr(body, "__next__")
+
+
+def parts(body):
+    try:
+        for part in body:
+            yield part.encode() if isinstance(part, str) else part
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as error:
+        # As in Application: waitress ends the answer at an Exception only.
+        raise RuntimeError("the body ended early") from error
+
+
+def each(values):
+    return values if isinstance(values, (list, tuple)) else [values]
 
 
 def header(name, value):
@@ -211,6 +233,52 @@ def status_line(status):
     if " " in text:
         return text
     return f"{int(text)} {responses.get(int(text), 'Unknown')}"
+
+
+class Refusal(ErrorTask):
+    """The answer to a request that no handler sees, such as one with too large a body."""
+
+    def execute(self):
+        self.channel.refused = True
+        super().execute()
+
+    def write(self, body):
+        error = self.request.error
+        body = f"{error.reason}: {error.body}\n".encode()
+        self.content_length = len(body)
+        super().write(body)
+
+
+class Channel(HTTPChannel):
+    """A connection. Closed with unread bytes of a refused request it would be reset, and a sender
+    still busy with them may then miss the answer: so the answer's end is sent, and what still
+    comes is dropped until the sender closes too, or waitress's channel_timeout is over."""
+
+    error_task_class = Refusal
+    refused = False
+    lingers = False
+
+    def handle_close(self):
+        if self.refused and not self.lingers:
+            self.lingers = True
+            self.will_close = False
+            # What waitress took the body's beginning for.
+            self.request = None
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+            except OSError:
+                pass
+        super().handle_close()
+
+    def handle_read(self):
+        if not self.lingers:
+            super().handle_read()
+            return
+        try:
+            self.recv(self.adj.recv_bytes)
+        except OSError:
+            self.handle_close()
 
 
 def load(source):
@@ -301,6 +369,7 @@ def main():
         clear_untrusted_proxy_headers=False,
         ident=None,
     )
+    server.channel_class = Channel
     if spare:
         source = sys.stdin.readline().rstrip("\n")
         if not source:

@@ -1,6 +1,8 @@
 //! The template python3-http: what a handler gets, and what it may return.
 
-use crate::rig::{INDEX, Live, Watchdog, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::rig::{INDEX, Live, Watchdog, until, within};
 
 #[tokio::test]
 async fn a_handler_sees_the_request_as_on_openfaas() {
@@ -49,6 +51,7 @@ async fn a_handler_may_return_what_it_may_on_openfaas() {
         ("{'statusCode': '404', 'body': 'gone'}", 404, HTML, "gone"),
         ("{'body': {'b': 1, 'a': 2}}", 200, JSON, "{\"a\":2,\"b\":1}\n"),
         ("{'body': [1, 'x']}", 200, HTML, "[1, 'x']"),
+        ("{'body': None}", 200, HTML, ""),
         ("{'body': 7}", 200, HTML, "7"),
         ("{'body': b'raw'}", 200, HTML, "raw"),
         ("{'body': '<a/>', 'headers': {'Content-Type': 'text/xml'}}", 200, "text/xml", "<a/>"),
@@ -69,11 +72,26 @@ async fn a_handler_may_return_what_it_may_on_openfaas() {
 }
 
 #[tokio::test]
+async fn a_list_as_a_header_is_one_header_an_item() {
+    let live = Live::start();
+    for (version, cookies) in (1..).zip(["['a=1', 'b=2']", "('a=1', 'b=2')"]) {
+        live.save(version, &format!("{{'headers': {{'Set-Cookie': {cookies}, 'X-One': 1}}}}"));
+        live.switched(version, true).await;
+        let answer = live.watchdog.get("/").await;
+        let seen: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+        assert_eq!(seen, ["a=1", "b=2"], "{cookies}");
+        assert_eq!(answer.header("x-one"), Some("1"));
+    }
+}
+
+#[tokio::test]
 async fn an_exception_is_500_and_its_trace_is_in_the_log_only() {
     let live = Live::start();
     for (version, (returns, says)) in (1..).zip([
         ("1 / 0", "ZeroDivisionError"),
         ("exit(3)", "SystemExit"),
+        ("(_ for _ in ()).throw(KeyboardInterrupt('mine'))", "KeyboardInterrupt: mine"),
+        ("(_ for _ in ()).throw(BaseException('any'))", "BaseException: any"),
         ("object()", "a handler cannot return a object"),
         ("{'headers': {'X-A': 'a\\r\\nX-B: b'}}", "holds a line end"),
         ("{'statusCode': 'fine'}", "invalid literal for int()"),
@@ -83,6 +101,16 @@ async fn an_exception_is_500_and_its_trace_is_in_the_log_only() {
         live.watchdog.get("/").await.assert(500, "Internal Server Error\n");
         live.watchdog.wait_log(says);
     }
+}
+
+#[tokio::test]
+async fn an_exit_in_a_streamed_body_ends_the_call_and_not_the_server() {
+    let live = Live::start();
+    live.save(1, "(exit(3) if event.path == '/exit' else 'x' for _ in range(2))");
+    live.switched(1, false).await;
+    assert_eq!(live.watchdog.get("/exit").await.status, 500);
+    live.watchdog.wait_log("SystemExit: 3");
+    live.watchdog.get("/").await.assert(200, "xx");
 }
 
 #[tokio::test]
@@ -119,10 +147,36 @@ async fn large_bodies_pass_and_larger_ones_are_413() {
     live.switched(1, false).await;
     let size = 100 * 1024 * 1024;
     live.watchdog.post("/", vec![1; size]).await.assert(200, &size.to_string());
-    let request =
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000000\r\nConnection: close\r\n\r\n";
-    let answer = live.watchdog.raw(request).await;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    // Without a byte of it, and, what races with the answer, while it is sent.
+    let answer = live.watchdog.raw(&format!("{head}Content-Length: 300000000\r\n\r\n")).await;
+    assert_too_large(&answer);
+    let piece = vec![b'x'; 1 << 20];
+    let chunk = [b"100000\r\n", &piece[..], b"\r\n"].concat();
+    let declared = format!("{head}Content-Length: {}\r\n\r\n", 300 << 20);
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    for (head, piece) in [(&declared, &piece), (&chunked, &chunk)].repeat(4) {
+        let mut stream = live.watchdog.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The watchdog closes when it has answered, so not all of it can be sent.
+        for _ in 0..300 {
+            if stream.write_all(piece).await.is_err() {
+                break;
+            }
+        }
+        let mut answer = Vec::new();
+        // After the answer may come the reset of what was sent in vain.
+        let _ = within(stream.read_to_end(&mut answer)).await;
+        assert_too_large(&String::from_utf8_lossy(&answer));
+    }
+    live.watchdog.post("/", "small").await.assert(200, "5");
+}
+
+#[track_caller]
+fn assert_too_large(answer: &str) {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body, "Request Entity Too Large: exceeds max_body of 268435456\n");
 }
 
 #[tokio::test]
