@@ -39,10 +39,12 @@ impl Actor {
                     Some(commit) => Some(commit),
                     None => opened.git.head()?,
                 };
-                let commit = commit.map(|it| it.to_string()).unwrap_or_default();
+                let Some(head) = commit else { return Err(nothing_to_commit(None)) };
+                let commit = head.to_string();
                 let known = shared.store.revisions(&name)?;
                 match known.iter().find(|it| it.commit == commit) {
-                    None if !commit.is_empty() => Ok((commit, message)),
+                    // Git's own words: none were given, or it is a commit of before.
+                    None => Ok((commit, opened.git.message(head)?)),
                     same => Err(nothing_to_commit(same)),
                 }
             };
