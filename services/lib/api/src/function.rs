@@ -68,10 +68,12 @@ pub struct LiveVersion {
     /// Since when it has been answering (RFC 3339, UTC).
     pub since: String,
     /// From the event of the save to this version answering and being on the disk, in
-    /// milliseconds; 0 for a version that was live before the provider started.
+    /// milliseconds. 0, and left out, while it is not known: the version is not on the disk yet,
+    /// or was live before the provider started.
+    #[serde(default, skip_serializing_if = "is_unknown")]
     pub took_ms: f64,
-    /// Where that time went.
-    #[serde(default)]
+    /// Where that time went; left out with it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub parts: LiveParts,
 }
 
@@ -143,4 +145,13 @@ pub struct Trashed {
     pub name: FunctionName,
     /// When it was removed (RFC 3339, UTC).
     pub removed: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_unknown(milliseconds: &f64) -> bool {
+    *milliseconds == 0.0
+}
+
+fn is_default(parts: &LiveParts) -> bool {
+    *parts == LiveParts::default()
 }

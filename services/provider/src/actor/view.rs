@@ -84,7 +84,8 @@ pub(super) fn view(
         id,
         since: rfc3339(measure.answering.unwrap_or(record.created)),
         took_ms: millis(measure.took),
-        parts: measure.parts,
+        // Known together, once the version is on the disk.
+        parts: if measure.took.is_zero() { Default::default() } else { measure.parts },
     });
     let name = record.name.clone();
     let function = Function {
