@@ -218,7 +218,7 @@ impl Actor {
                 self.saved.get_or_insert(at);
                 self.apply(Event::Saved);
             }
-            Message::News(News::Gone) => self.apply(Event::FolderGone),
+            Message::News(News::Lost(error)) => self.apply(Event::FolderLost { error }),
             Message::News(News::Back) => self.apply(Event::FolderBack),
             Message::News(News::Branch) => self.branch_moved(),
             Message::Made { version, took, unused } => self.made(version, took, unused),

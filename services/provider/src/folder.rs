@@ -10,6 +10,7 @@ mod list;
 mod path;
 mod write;
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
@@ -20,17 +21,17 @@ use api::FunctionName;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::fsync;
+use nix::unistd::{Uid, fsync};
 
 pub use error::FolderError;
 pub use etag::{Etag, Precondition};
 pub use list::Listing;
-pub use path::{FilePath, InvalidPath, MAX_NAME, MAX_PATH, is_temporary};
+pub use path::{FilePath, InvalidPath, MAX_DEPTH, MAX_NAME, MAX_PATH, is_temporary};
 pub(crate) use write::Bits;
 pub use write::Written;
 
 use crate::sys::{AsOwner, OWNER};
-use dir::{Kind, open_beneath, open_plain};
+use dir::{Kind, open_beneath, open_plain, stat};
 
 /// Sub-folders of the state that belong to the owner of all functions' files.
 const OWNED: [&str; 4] = ["functions", "git", "versions", "volumes"];
@@ -49,7 +50,7 @@ pub fn prepare_state(state: &Path) -> std::io::Result<()> {
         if !fs_err::symlink_metadata(&path)?.is_dir() {
             return Err(std::io::Error::other(format!("{} is not a folder", path.display())));
         }
-        if nix::unistd::Uid::effective().is_root() {
+        if Uid::effective().is_root() {
             std::os::unix::fs::chown(&path, Some(OWNER), Some(OWNER))?;
         }
     }
@@ -84,14 +85,22 @@ impl Folder {
     /// Opens the folder `STATE/functions/NAME`.
     ///
     /// # Errors
-    /// [`FolderError::Gone`] when there is none, or something else in its place.
+    /// [`FolderError::Gone`] when there is none, or something else in its place;
+    /// [`FolderError::Foreign`] when it belongs to another user than functions' files do.
     pub fn open(state: &Path, name: &FunctionName) -> Result<Self, FolderError> {
         let _owner = enter()?;
         let functions = state.join("functions");
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let parent = nix::fcntl::open(&functions, flags, Mode::empty())
             .map_err(|errno| FolderError::io("opening", functions.display(), errno))?;
-        let root = match open_plain(&parent, name.to_string().as_str(), flags) {
+        let label = CString::new(name.to_string()).expect("a name holds no NUL");
+        if Uid::effective().is_root()
+            && let Ok(status) = stat(&parent, &label)
+            && (Kind::of(&status), status.st_uid != OWNER) == (Kind::Dir, true)
+        {
+            return Err(FolderError::Foreign { name: name.clone(), uid: status.st_uid });
+        }
+        let root = match open_plain(&parent, label.as_c_str(), flags) {
             Ok(root) => root,
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 return Err(FolderError::Gone { name: name.clone() });

@@ -36,7 +36,8 @@ pub struct Machine {
     good: Option<u64>,
     /// containerd answers, and its replicas of before are known.
     engine: bool,
-    folder: bool,
+    /// Why the folder cannot be used; it matters more than any other error.
+    folder: Option<Error>,
     /// The folder may differ from the newest version.
     stale: bool,
     making: bool,
@@ -99,7 +100,7 @@ impl Machine {
             image,
             good,
             engine: false,
-            folder: true,
+            folder: None,
             stale: true,
             making: false,
             unmade: false,
@@ -124,7 +125,7 @@ impl Machine {
     /// Where it stands, in the API's words.
     #[must_use]
     pub fn state(&self) -> State {
-        match (&self.serving, &self.error) {
+        match (&self.serving, self.error()) {
             (Some(_), None) => State::Ready,
             (Some(_), Some(_)) => State::Degraded,
             (None, Some(_)) if self.good.is_none() || self.back_off.failing() => State::Failed,
@@ -135,7 +136,7 @@ impl Machine {
     /// What went wrong last, while it still matters.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
-        self.error.as_ref()
+        self.folder.as_ref().or(self.error.as_ref())
     }
 
     /// The replica that takes calls, and its version.
@@ -213,15 +214,9 @@ impl Machine {
             Event::EngineLost => self.engine = false,
             Event::EngineBack { found } => self.engine_back(found, out),
             Event::Saved => self.stale = true,
-            Event::FolderGone => {
-                self.folder = false;
-                self.error = Some(
-                    Error::new(ErrorCode::NotFound, "the function's folder is gone")
-                        .hint("put it back; until then the last good version answers"),
-                );
-            }
+            Event::FolderLost { error } => self.folder = Some(error),
             Event::FolderBack => {
-                self.folder = true;
+                self.folder = None;
                 self.stale = true;
                 self.heal();
             }
@@ -230,7 +225,7 @@ impl Machine {
                 self.making = false;
                 match &mut self.rollback {
                     Some(rollback) if rollback.making() => rollback.fail(error, out),
-                    _ if self.folder => {
+                    _ if self.folder.is_none() => {
                         self.unmade = true;
                         self.error = Some(error);
                     }
@@ -318,7 +313,7 @@ impl Machine {
 
     /// Forgets what went wrong, unless it still matters.
     fn heal(&mut self) {
-        if self.folder && !self.unmade && self.refused.is_none() && self.trial.is_none() {
+        if !self.unmade && self.refused.is_none() && self.trial.is_none() {
             self.error = None;
         }
     }

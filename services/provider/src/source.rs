@@ -35,12 +35,12 @@ pub struct Opened {
 }
 
 /// What happened to a function's source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// The folder changed, or may have changed while nobody looked.
     Saved(Instant),
-    /// The folder is gone.
-    Gone,
+    /// The folder cannot be used, for this reason: it is gone, or not the owner's.
+    Lost(Error),
     /// The folder is there again.
     Back,
     /// A branch or HEAD moved.
@@ -97,19 +97,20 @@ impl Source {
     /// Tells what happens, until `stop`.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken, mut tell: impl AsyncFnMut(News)) {
         let watching = async {
-            let mut gone = false;
+            let mut lost = None;
             loop {
                 match self.watcher().await {
                     Ok(mut watcher) => {
-                        if std::mem::take(&mut gone) {
+                        if lost.take().is_some() {
                             tell(News::Back).await;
                         }
                         follow(&mut watcher, &self.name, &mut tell).await;
                     }
                     Err(error) => {
-                        if !std::mem::replace(&mut gone, true) {
+                        if lost.as_ref() != Some(&error) {
                             info!(function = %self.name, "the folder cannot be watched: {error}");
-                            tell(News::Gone).await;
+                            lost = Some(error.clone());
+                            tell(News::Lost(error)).await;
                         }
                         self.wait().await;
                     }

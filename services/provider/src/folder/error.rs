@@ -7,6 +7,7 @@ use api::{ErrorCode, FunctionName};
 use nix::errno::Errno;
 
 use super::path::InvalidPath;
+use crate::sys::OWNER;
 
 /// An access to a function's folder that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,14 @@ pub enum FolderError {
     Gone {
         /// Whose folder.
         name: FunctionName,
+    },
+    /// The folder was made by somebody else, so its function cannot use it.
+    #[error("the folder of function `{name}` belongs to user {uid}, it must be {OWNER}'s")]
+    Foreign {
+        /// Whose folder it should be.
+        name: FunctionName,
+        /// Who has it.
+        uid: u32,
     },
     /// Nothing has this path.
     #[error("there is no `{path}`")]
@@ -53,10 +62,12 @@ pub enum FolderError {
         path: String,
     },
     /// It is not, or no longer, what the caller saw.
-    #[error("`{path}` is not what it was when it was read")]
+    #[error("`{path}` {why}")]
     Conflict {
         /// Which one.
         path: String,
+        /// What is different.
+        why: &'static str,
     },
     /// A file, a tree or a listing is over its limit.
     #[error("`{path}` is larger than {limit} bytes")]
@@ -111,6 +122,10 @@ impl From<FolderError> for api::Error {
                 "the function goes on with its good version; roll back to a revision to get the \
                  folder again, or remove the function",
             ),
+            E::Foreign { name, .. } => {
+                let hint = format!("as root: chown -R {OWNER}:{OWNER} functions/{name}");
+                return Self::new(ErrorCode::FailedPrecondition, error.to_string()).hint(hint);
+            }
             E::NotFound { .. } => (ErrorCode::NotFound, ""),
             E::AlreadyExists { .. } => (ErrorCode::AlreadyExists, ""),
             E::Outside { .. } => {
@@ -118,13 +133,17 @@ impl From<FolderError> for api::Error {
             }
             E::WrongKind { .. } => (ErrorCode::InvalidArgument, ""),
             E::NotEmpty { .. } => (ErrorCode::FailedPrecondition, "remove what it holds first"),
-            E::Conflict { .. } => {
-                (ErrorCode::Conflict, "read it again, and send the new `ETag` as `If-Match`")
-            }
+            E::Conflict { .. } => (
+                ErrorCode::Conflict,
+                "look what is there now; `If-Match` takes the `ETag` of what was read",
+            ),
             E::TooLarge { .. } => (ErrorCode::TooLarge, ""),
             E::Full { .. } => (ErrorCode::ResourceExhausted, "remove something and try again"),
             E::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                (ErrorCode::FailedPrecondition, "files of a function must belong to user 1000")
+                let hint =
+                    "files of a function must belong to user 1000, who may read and write them";
+                let message = format!("{error}: permission denied");
+                return Self::new(ErrorCode::FailedPrecondition, message).hint(hint);
             }
             E::Io { .. } => (ErrorCode::Internal, ""),
         };

@@ -103,6 +103,15 @@ impl Precondition {
         }
     }
 
+    /// What is different, when it does not hold for a file that is there or is not.
+    pub(super) fn why_not(&self, there: bool) -> &'static str {
+        match (self, there) {
+            (Self::Absent, _) => "exists already",
+            (_, true) => "is not what it was when it was read",
+            (_, false) => "does not exist",
+        }
+    }
+
     /// Whether the answer depends on the bytes that are there.
     pub(super) fn needs_content(&self) -> bool {
         matches!(self, Self::Tagged(_))

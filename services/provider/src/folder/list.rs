@@ -8,11 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::dir::{Kind, open_beneath, open_child, some_children, stat};
-use super::path::{FilePath, is_temporary};
+use super::path::{FilePath, MAX_DEPTH, is_temporary};
 use super::{Folder, FolderError, enter};
 
-/// How deep a listing goes.
-const MAX_DEPTH: usize = 128;
 /// Names of a folder that are read beyond what is asked for, since some are not shown.
 const MARGIN: usize = 64;
 
@@ -51,7 +49,7 @@ impl Folder {
         }
         let mut listing = Listing { entries: Vec::new(), complete: true };
         let prefix = below.map_or_else(String::new, |path| format!("{path}/"));
-        listing.add(&start, &prefix, limit, MAX_DEPTH);
+        listing.add(&start, &prefix, limit, MAX_DEPTH + 1);
         Ok(listing)
     }
 }

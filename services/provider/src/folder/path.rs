@@ -8,6 +8,9 @@ pub const MAX_PATH: usize = 4096;
 /// Longest part of a path, in bytes; the file systems' own limit.
 pub const MAX_NAME: usize = 255;
 
+/// Most folders within each other: what lies deeper is in no version, so it is no path here either.
+pub const MAX_DEPTH: usize = 64;
+
 /// A path of a file or folder below a function's folder: `/` between parts, no part empty, `.`,
 /// `..` or `.git`, nothing that another system would take for one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +58,9 @@ impl FromStr for FilePath {
         }
         if text.starts_with('/') {
             return refuse("is absolute");
+        }
+        if text.matches('/').count() > MAX_DEPTH {
+            return refuse("lies in more than 64 folders");
         }
         for part in text.split('/') {
             if part.is_empty() {
@@ -150,6 +156,9 @@ mod tests {
         refused("a\0b", "NUL");
         refused(&"a".repeat(256), "longer than 255");
         refused(&"a/".repeat(2100), "longer than 4096");
+        let deep = |folders: usize| format!("{}x", "a/".repeat(folders));
+        refused(&deep(MAX_DEPTH + 1), "in more than 64 folders");
+        assert!(deep(MAX_DEPTH).parse::<FilePath>().is_ok());
         assert!(FilePath::try_from(&b"a\xff"[..]).unwrap_err().to_string().contains("UTF-8"));
     }
 

@@ -235,9 +235,12 @@ impl Folder {
         condition: &Precondition,
     ) -> Result<Option<FileStat>, FolderError> {
         let before = self.there(parent, path)?;
-        let conflict = || Err(FolderError::Conflict { path: path.to_string() });
+        let conflict = |there: bool| {
+            let why = condition.why_not(there);
+            Err(FolderError::Conflict { path: path.to_string(), why })
+        };
         let Some(status) = before else {
-            return if condition.holds(None) { Ok(None) } else { conflict() };
+            return if condition.holds(None) { Ok(None) } else { conflict(false) };
         };
         if Kind::of(&status) != Kind::File {
             let wanted = "a plain file: write to what the link names";
@@ -256,7 +259,7 @@ impl Folder {
             // Which tag it has does not matter to the condition, only that it has one.
             *condition != Precondition::Absent
         };
-        if holds { Ok(Some(status)) } else { conflict() }
+        if holds { Ok(Some(status)) } else { conflict(true) }
     }
 
     /// Gives the received file its mode and its name.

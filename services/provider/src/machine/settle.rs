@@ -16,7 +16,7 @@ impl Machine {
             Some(rollback) => rollback.wants_version(),
             None => self.stale,
         };
-        if !wanted || self.making || !self.folder {
+        if !wanted || self.making || self.folder.is_some() {
             return;
         }
         if let Some(rollback) = &mut self.rollback {

@@ -56,7 +56,7 @@ fn read(text: &str) -> Event {
             Event::EngineBack { found: words[1..].iter().map(|it| self::replica(it)).collect() }
         }
         "saved" => Event::Saved,
-        "gone" => Event::FolderGone,
+        "gone" => Event::FolderLost { error: error(ErrorCode::FailedPrecondition) },
         "there" => Event::FolderBack,
         "made" => Event::Made { version: number(1) },
         "unmade" => Event::MakeFailed { error: error(ErrorCode::TooLarge) },

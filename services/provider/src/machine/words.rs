@@ -63,8 +63,11 @@ pub enum Event {
     },
     /// Something in the folder changed.
     Saved,
-    /// The folder is not there any more.
-    FolderGone,
+    /// The folder cannot be used: it is not there any more, or is not the owner's.
+    FolderLost {
+        /// Why.
+        error: Error,
+    },
     /// The folder is there again.
     FolderBack,
     /// `Make` is done; the version is the newest one, new or not.

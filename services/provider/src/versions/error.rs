@@ -85,7 +85,9 @@ impl From<VersionError> for api::Error {
             E::Missing { .. } => (ErrorCode::NotFound, ""),
             E::Full { .. } => (ErrorCode::ResourceExhausted, "remove something and try again"),
             E::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                (ErrorCode::FailedPrecondition, "files of a function must be readable by user 1000")
+                let hint = "files of a function must be readable by user 1000";
+                let message = format!("{error}: permission denied");
+                return Self::new(ErrorCode::FailedPrecondition, message).hint(hint);
             }
             E::Io { .. } => (ErrorCode::Internal, ""),
         };

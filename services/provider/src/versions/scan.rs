@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::VersionError;
 use crate::folder::dir::{Kind, children, open_child, stat};
-use crate::folder::{MAX_PATH, is_temporary};
+use crate::folder::{MAX_DEPTH, MAX_PATH, is_temporary};
 
 /// What a version may hold. Ignored files count like all others: a version that lacks files without
 /// a word would be a riddle to whoever runs it.
@@ -26,7 +26,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 50_000, bytes: 1 << 30, depth: 64 }
+        Self { entries: 50_000, bytes: 1 << 30, depth: MAX_DEPTH }
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use api::ErrorCode;
 use api::event::Event;
-use api::function::State;
+use api::function::{Function, State};
 
 use crate::fixture::{World, handler};
 
@@ -139,12 +139,23 @@ async fn a_folder_that_is_deleted_while_live_is_missed_and_welcomed_back() {
     fs_err::rename(&folder, &aside).unwrap();
     let degraded = world.until_state("hello", State::Degraded).await;
     let error = degraded.last_error.unwrap();
-    assert!(error.message.contains("folder is gone"), "{error}");
+    assert!(error.message.contains("the folder of function `hello` is gone"), "{error}");
     assert_eq!(world.call("hello").await, "here");
     let refused = world.put("/v1/functions/hello/files/a.txt", "x").await.unwrap_err();
     assert_eq!(refused.error.code, ErrorCode::FailedPrecondition);
     let refused = world.post::<()>("/v1/functions/hello/commit", serde_json::json!({})).await;
     assert_eq!(refused.unwrap_err().error.code, ErrorCode::FailedPrecondition);
+
+    // Made anew by root it is there, and not the function's.
+    fs_err::create_dir(&folder).unwrap();
+    let foreign = "belongs to user 0, it must be 1000's";
+    let said =
+        |it: &Function| it.last_error.as_ref().is_some_and(|it| it.message.contains(foreign));
+    let degraded = world.until("hello", said).await;
+    assert!(degraded.last_error.unwrap().hint.contains("chown -R 1000:1000"));
+    let refused = world.put("/v1/functions/hello/files/a.txt", "x").await.unwrap_err();
+    assert!(refused.error.message.contains(foreign), "{}", refused.error);
+    fs_err::remove_dir(&folder).unwrap();
 
     fs_err::rename(&aside, &folder).unwrap();
     world.until_state("hello", State::Ready).await;
