@@ -3,7 +3,7 @@
 use api::function::State;
 use serde_json::{Value, json};
 
-use crate::machine::{Answer, Machine, handler, xtask};
+use crate::machine::{Answer, Machine, free_port, handler, xtask};
 
 #[track_caller]
 fn refused(answer: &Answer, status: u16, code: &str, words: &[&str]) {
@@ -153,9 +153,9 @@ fn a_port_in_use_a_subnet_in_use_and_a_folder_without_a_machine_are_named() {
         "--state",
         state,
         "--port",
-        "0",
+        &free_port().to_string(),
         "--console-port",
-        "0",
+        &free_port().to_string(),
         "--bridge",
         "inplover",
         "--subnet",

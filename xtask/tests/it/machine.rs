@@ -306,6 +306,6 @@ fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
     Answer { status: response.status().as_u16(), body, headers: response.headers().clone() }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
