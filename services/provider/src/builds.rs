@@ -132,6 +132,13 @@ impl Build {
         self.told.borrow().1
     }
 
+    /// Whether it is over and has no event of number `from` or above.
+    #[must_use]
+    pub fn has_ended_before(&self, from: usize) -> bool {
+        let (count, over) = *self.told.borrow();
+        over && count <= from
+    }
+
     /// The events from number `from` on; waits until there are some. None after the last one.
     pub async fn next(&self, from: usize) -> Option<Vec<BuildEvent>> {
         let mut told = self.told.subscribe();
@@ -177,6 +184,7 @@ mod tests {
         assert_eq!(next.unwrap(), [failed()]);
         build.tell(log(2));
         assert_eq!(build.next(3).await, None);
+        assert!(build.has_ended_before(3) && !build.has_ended_before(2));
     }
 
     #[test]

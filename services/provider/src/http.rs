@@ -8,15 +8,13 @@ use api::{Error, ErrorCode, FunctionName};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Response, sse};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
 
@@ -24,15 +22,15 @@ mod builds;
 mod events;
 mod files;
 mod functions;
+mod input;
 mod logs;
 mod revisions;
 mod routes;
 mod system;
 
 use crate::provider::Provider;
+use input::{json, query};
 
-/// Longest JSON body, in bytes.
-const MAX_JSON: usize = 1 << 20;
 const REQUEST_ID: &str = "x-request-id";
 
 /// What every handler has.
@@ -53,23 +51,25 @@ type Result<T = Response, E = Failure> = std::result::Result<T, E>;
 pub fn router(provider: Provider, closing: CancellationToken) -> Router {
     let function = "/v1/functions/{name}";
     let below = |rest: &str| format!("{function}/{rest}");
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/routes", get(routes::watch))
-        .route("/routes/ack", post(routes::ack))
-        .route("/routes/drained", post(routes::drained))
+    let plain = Router::new()
         .route("/v1/functions", get(functions::list).post(functions::create))
         .route(function, get(functions::get).delete(functions::remove))
         .route(&below("files"), get(files::list))
         .route(&below("files/"), get(files::list))
         .route(&below("files/{*path}"), get(files::read).put(files::write).delete(files::remove))
-        .route(&below("commit"), post(builds::commit))
         .route(&below("revisions"), get(revisions::list))
         .route(&below("rollback"), post(revisions::roll_back))
-        .route(&below("logs"), get(logs::of_function))
         .route("/v1/builds/{id}", get(builds::get))
         .route("/v1/trash", get(functions::trash))
         .route("/v1/events", get(events::all))
+        .route_layer(middleware::from_fn(without_query));
+    plain
+        .route("/healthz", get(healthz))
+        .route("/routes", get(routes::watch))
+        .route("/routes/ack", post(routes::ack))
+        .route("/routes/drained", post(routes::drained))
+        .route(&below("commit"), post(builds::commit))
+        .route(&below("logs"), get(logs::of_function))
         .route(
             "/system/functions",
             get(system::list).post(system::deploy).put(system::update).delete(system::remove),
@@ -77,10 +77,9 @@ pub fn router(provider: Provider, closing: CancellationToken) -> Router {
         .route("/system/function/{name}", get(system::get))
         .route("/system/info", get(system::info))
         .route("/system/logs", get(logs::of_openfaas))
-        .method_not_allowed_fallback(async || {
-            Failure(Error::new(ErrorCode::InvalidArgument, "this path has no such method"))
-        })
-        .fallback(async || Failure(Error::new(ErrorCode::NotFound, "there is no such path")))
+        .method_not_allowed_fallback(no_such_method)
+        .fallback(no_such_path)
+        .layer(middleware::from_fn(with_path_of_text))
         .layer(middleware::from_fn(with_request_id))
         .with_state(App { provider, closing })
 }
@@ -88,6 +87,40 @@ pub fn router(provider: Provider, closing: CancellationToken) -> Router {
 /// 200 when functions can be made; 503 while containerd does not answer.
 async fn healthz(State(app): State<App>) -> StatusCode {
     if app.provider.is_engine_up() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// 405; what the path has is in the header `Allow`.
+async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let message = format!("`{}` has no method {method}", uri.path());
+    let failure = Failure(Error::new(ErrorCode::InvalidArgument, message));
+    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(failure.0.body())).into_response()
+}
+
+async fn no_such_path(method: Method, uri: Uri) -> Failure {
+    let message = format!("there is no `{}` to {method}", uri.path());
+    Failure(Error::new(ErrorCode::NotFound, message))
+}
+
+/// Refuses a query where none has a meaning: it is another call than was meant.
+async fn without_query(request: Request, next: Next) -> Response {
+    match query::<NoQuery>(request.uri()) {
+        Ok(NoQuery {}) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+/// Refuses a path whose escapes are no text, before it is taken apart.
+async fn with_path_of_text(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if input::is_text(path) {
+        return next.run(request).await;
+    }
+    let message = format!("the path `{path}` is not UTF-8 when its escapes are read");
+    Failure(Error::new(ErrorCode::InvalidArgument, message)).into_response()
 }
 
 /// Every line that is logged for a request bears its id: the caller's, or a new one.
@@ -138,34 +171,6 @@ fn name(text: &str) -> Result<FunctionName> {
     text.parse().map_err(|error: api::InvalidName| Failure(error.into()))
 }
 
-/// Reads a body as JSON; none at all is read as `{}`.
-async fn json<T: DeserializeOwned>(body: Body) -> Result<T> {
-    let bytes = match Limited::new(body, MAX_JSON).collect().await {
-        Ok(bytes) => bytes.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("the body is longer than {MAX_JSON} bytes");
-            return Err(Failure(Error::new(ErrorCode::TooLarge, message)));
-        }
-        Err(error) => {
-            let message = format!("the body broke off: {error}");
-            return Err(Failure(Error::new(ErrorCode::InvalidArgument, message)));
-        }
-    };
-    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    serde_json::from_slice(text).map_err(|error| {
-        let message = format!("the body is not what it must be: {error}");
-        Failure(Error::new(ErrorCode::InvalidArgument, message))
-    })
-}
-
-/// Reads a query string's fields.
-fn query<T: DeserializeOwned>(uri: &axum::http::Uri) -> Result<T> {
-    axum::extract::Query::try_from_uri(uri).map(|it| it.0).map_err(|error| {
-        let message = format!("the query is not what it must be: {}", error.body_text());
-        Failure(Error::new(ErrorCode::InvalidArgument, message))
-    })
-}
-
 /// One JSON value a line, sent as they come.
 fn ndjson<T: Serialize>(app: &App, values: impl Stream<Item = T> + Send + 'static) -> Response {
     let lines = values.map(|value| {
@@ -178,19 +183,15 @@ fn ndjson<T: Serialize>(app: &App, values: impl Stream<Item = T> + Send + 'stati
     (kind, Body::from_stream(lines)).into_response()
 }
 
-/// Server-sent events, sent as they come, with a comment now and then.
+/// Server-sent events, sent as they come, with a comment now and then; each with what names it.
 fn sse<T: Serialize>(
     app: &App,
-    values: impl Stream<Item = (Option<&'static str>, T)> + Send + 'static,
+    values: impl Stream<Item = (sse::Event, T)> + Send + 'static,
 ) -> Response {
-    let events = values.map(|(name, value)| {
-        let event = axum::response::sse::Event::default();
-        let event = name.map_or_else(|| event.clone(), |name| event.clone().event(name));
-        event.json_data(value)
-    });
+    let events = values.map(|(event, value)| event.json_data(value));
     let events = events.take_until(app.closing.clone().cancelled_owned());
-    let keep_alive = axum::response::sse::KeepAlive::default();
-    axum::response::Sse::new(events).keep_alive(keep_alive).into_response()
+    let keep_alive = sse::KeepAlive::default();
+    sse::Sse::new(events).keep_alive(keep_alive).into_response()
 }
 
 /// Whether a caller wants server-sent events.

@@ -123,6 +123,7 @@ impl Provider {
     pub fn get(&self, name: &FunctionName) -> Result<Handle, Error> {
         self.lock().handles.get(name).cloned().ok_or_else(|| {
             Error::new(ErrorCode::NotFound, format!("no function is named `{name}`"))
+                .hint("GET /v1/functions lists them all")
         })
     }
 

@@ -2,11 +2,12 @@
 
 use api::event::Event;
 use axum::extract::State;
+use axum::response::sse;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 
-use super::{App, Result, sse};
+use super::{App, Result};
 
 pub(super) async fn all(State(app): State<App>) -> Result {
     let receiver = app.provider.shared.events();
@@ -14,11 +15,15 @@ pub(super) async fn all(State(app): State<App>) -> Result {
     let events = stream::unfold(receiver, async |mut receiver: Receiver<Event>| {
         Some((receiver.recv().await.ok()?, receiver))
     });
-    Ok(sse(&app, events.map(named)))
+    let events = events.map(|event| {
+        let (name, data) = named(event);
+        (sse::Event::default().event(name), data)
+    });
+    Ok(super::sse(&app, events))
 }
 
 /// The type goes into the event's name, the rest is its data.
-fn named(event: Event) -> (Option<&'static str>, Value) {
+fn named(event: Event) -> (&'static str, Value) {
     let name = match &event {
         Event::Function(_) => "function",
         Event::Removed { .. } => "removed",
@@ -31,7 +36,7 @@ fn named(event: Event) -> (Option<&'static str>, Value) {
     if let Value::Object(fields) = &mut data {
         fields.remove("type");
     }
-    (Some(name), data)
+    (name, data)
 }
 
 #[cfg(test)]
@@ -50,7 +55,7 @@ mod tests {
         ] {
             let kind = serde_json::to_value(&event).unwrap()["type"].clone();
             let (named, data) = named(event);
-            assert_eq!(kind, named.unwrap());
+            assert_eq!(kind, named);
             assert_eq!(data["name"], "hello");
             assert!(data.get("type").is_none());
         }

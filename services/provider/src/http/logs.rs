@@ -22,6 +22,7 @@ const LINES: usize = 100;
 const MAX_LINES: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
     tail: Option<usize>,
     #[serde(default)]

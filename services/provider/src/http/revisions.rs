@@ -33,8 +33,10 @@ pub(super) async fn roll_back(
     let handle = app.provider.get(&name)?;
     let RollbackRequest { revision: number } = json(body).await?;
     let store = app.provider.shared.store.clone();
-    let revision =
-        fault::blocking("reading a revision", move || store.revision(&name, number)).await?;
+    let list = format!("GET /v1/functions/{name}/revisions lists them all");
+    let revision = fault::blocking("reading a revision", move || store.revision(&name, number))
+        .await
+        .map_err(|error| if error.hint.is_empty() { error.hint(list) } else { error })?;
     let client = &app.provider.shared.replicas.client;
     match client.unpack_image(&revision.image).await {
         Err(error) if error.is_not_found() => {

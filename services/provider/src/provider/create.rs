@@ -52,7 +52,7 @@ impl Provider {
         }
         self.engine_answers().await?;
         let (restored, record) = match (&request.template, &request.image, &request.restore) {
-            (_, None, Some(id)) => (true, self.take_back(&name, id).await?),
+            (None, None, Some(id)) => (true, self.take_back(&name, id).await?),
             (Some(template), None, None) => {
                 (false, self.seed(&name, &template.clone(), request, deployment).await?)
             }
@@ -176,6 +176,7 @@ impl Provider {
             let found = trash::list(&shared.store)?.into_iter().find(|it| it.id == id);
             let found = found.ok_or_else(|| {
                 Error::new(ErrorCode::NotFound, format!("`{id}` is not in the trash"))
+                    .hint("GET /v1/trash lists what is")
             })?;
             if found.name != name {
                 let message = format!("`{id}` was function `{}`, not `{name}`", found.name);
@@ -253,7 +254,7 @@ fn not_from_images(image: &str) -> Error {
 fn one_of() -> Error {
     Error::new(
         ErrorCode::InvalidArgument,
-        "a function is made from one of `template` and `restore`",
+        "a function is made from exactly one of `template` and `restore`",
     )
     .hint("name a `template`")
 }

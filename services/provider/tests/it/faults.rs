@@ -4,6 +4,8 @@ use api::ErrorCode;
 use api::build::BuildEvent;
 use api::function::{Function, State};
 use api::revision::Revision;
+use axum::body::Body;
+use http::Request;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use testkit::Daemon;
@@ -134,8 +136,19 @@ async fn a_build_that_loses_a_daemon_is_tried_once_more() {
             panic!("{events:?}\n{}", world.log());
         };
         assert_eq!(revision.message, daemon.name());
-        // Read again, a build tells the same from its start.
+        // Read again, a build tells the same from its start; a browser goes on where it was.
         assert_eq!(world.build(&started.build).await, events);
+        let reconnect = |seen: usize| {
+            let request = Request::get(format!("/v1/builds/{}", started.build))
+                .header("accept", "text/event-stream")
+                .header("last-event-id", seen.to_string());
+            world.raw(request.body(Body::empty()).unwrap())
+        };
+        let last = events.len() - 1;
+        let (_, _, text) = reconnect(last - 1).await;
+        assert_eq!(text.matches("data:").count(), 1, "{text}");
+        assert!(text.contains(&format!("id: {last}\n")), "{text}");
+        assert_eq!(reconnect(last).await.0, http::StatusCode::NO_CONTENT);
     }
 }
 

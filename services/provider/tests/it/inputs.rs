@@ -28,6 +28,12 @@ async fn what_no_function_can_be_made_from_is_refused_by_name() {
         (json!({"name": "a", "template": "../bases"}), ErrorCode::InvalidArgument, "no template"),
         (json!({"name": "a"}), ErrorCode::InvalidArgument, "`template`"),
         (json!({"name": "a", "image": "docker.io/x:1"}), ErrorCode::InvalidArgument, "image"),
+        (
+            json!({"name": "a", "template": "python3-http", "restore": "a-1"}),
+            ErrorCode::InvalidArgument,
+            "exactly one of",
+        ),
+        (json!([]), ErrorCode::InvalidArgument, "an array"),
         (json!({"name": "a", "restore": "a-1"}), ErrorCode::NotFound, "`a-1`"),
         (
             json!({"name": "a", "template": "python3-http", "x": 1}),
@@ -52,6 +58,24 @@ async fn what_no_function_can_be_made_from_is_refused_by_name() {
     {
         let error = world.get::<Value>(path).await.unwrap_err().error;
         assert_eq!(error.code, ErrorCode::NotFound, "{path}");
+    }
+    for (method, path, status, why) in [
+        ("GET", "/v1/nothing", StatusCode::NOT_FOUND, "there is no `/v1/nothing` to GET"),
+        ("PATCH", "/v1/functions", StatusCode::METHOD_NOT_ALLOWED, "has no method PATCH"),
+        ("GET", "/v1/functions/%ff", StatusCode::BAD_REQUEST, "%ff` is not UTF-8"),
+        ("GET", "/v1/functions/taken/files/%ff", StatusCode::BAD_REQUEST, "is not UTF-8"),
+        ("GET", "/v1/functions?x=1", StatusCode::BAD_REQUEST, "unknown field `x`"),
+        ("GET", "/v1/functions/taken/logs?tial=3", StatusCode::BAD_REQUEST, "`tial`"),
+        ("POST", "/v1/functions/taken/commit?wiat=true", StatusCode::BAD_REQUEST, "`wiat`"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (got, headers, text) = world.raw(request).await;
+        assert_eq!(got, status, "{method} {path}: {text}");
+        let said: api::error::ErrorBody = serde_json::from_str(&text).unwrap();
+        assert!(said.error.message.contains(why), "{method} {path}: {text}");
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            assert_eq!(headers[header::ALLOW], "GET,HEAD,POST");
+        }
     }
     let functions: Vec<Function> = world.get("/v1/functions").await.unwrap();
     assert_eq!(functions.len(), 1);
@@ -100,6 +124,12 @@ async fn files_are_written_by_who_saw_the_newest_and_never_outside() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     let (status, _, text) = world.raw(request("PUT", path, seen, "lost")).await;
     assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{text}");
+    let absent = Some(("if-none-match", "*"));
+    let (_, _, text) = world.raw(request("PUT", path, absent, "lost")).await;
+    assert!(text.contains("`deep/note.txt` exists already"), "{text}");
+    let (present, other) = (Some(("if-match", "*")), "/v1/functions/hello/files/other");
+    let (_, _, text) = world.raw(request("PUT", other, present, "lost")).await;
+    assert!(text.contains("`other` does not exist"), "{text}");
     let (_, _, text) = world.raw(request("GET", path, None, "")).await;
     assert_eq!(text, "two");
     let files: Vec<FileEntry> = world.get("/v1/functions/hello/files/").await.unwrap();
