@@ -1,6 +1,7 @@
 //! What a function printed: `/v1/functions/{name}/logs` as text, `/system/logs` as OpenFaaS's lines.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use api::{Error, ErrorCode, FunctionName};
 use axum::body::Body;
@@ -10,7 +11,10 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::{App, Failure, Result, name, ndjson, query};
 use crate::fault;
@@ -29,13 +33,14 @@ pub(super) struct LogsQuery {
     follow: bool,
 }
 
-/// OpenFaaS's query. Lines have no time here, so `since` is taken and has no effect.
+/// OpenFaaS's query; `since` is a time as RFC 3339 has it.
 #[derive(Debug, Deserialize)]
 pub(super) struct OpenFaasQuery {
     name: String,
     #[serde(default)]
     namespace: String,
     tail: Option<i64>,
+    since: Option<String>,
     #[serde(default)]
     follow: bool,
 }
@@ -46,7 +51,9 @@ struct Line {
     name: String,
     namespace: String,
     instance: String,
-    timestamp: String,
+    /// Of the newest line up to here that has one; left out while none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
     text: String,
 }
 
@@ -65,18 +72,45 @@ pub(super) async fn of_function(
 }
 
 pub(super) async fn of_openfaas(State(app): State<App>, uri: Uri) -> Result {
-    let OpenFaasQuery { name, namespace, tail, follow } = query(&uri)?;
+    let OpenFaasQuery { name, namespace, tail, since, follow } = query(&uri)?;
+    let since = since.as_deref().map(time).transpose()?;
     let name = FunctionName::new(&name, &namespace).map_err(Error::from)?;
     let tail = tail.and_then(|it| usize::try_from(it).ok()).filter(|it| *it > 0);
     let lines = lines(&app, name.clone(), tail.unwrap_or(MAX_LINES), follow).await?;
-    let values = lines.map(move |text| Line {
-        name: name.name().to_owned(),
-        namespace: name.namespace().to_owned(),
-        instance: String::new(),
-        timestamp: crate::clock::rfc3339(OffsetDateTime::now_utc()),
-        text,
+    let mut at = None;
+    let values = lines.filter_map(move |text| {
+        at = printed(&text).or(at);
+        let line = is_since(at, since).then(|| Line {
+            name: name.name().to_owned(),
+            namespace: name.namespace().to_owned(),
+            instance: String::new(),
+            timestamp: at.map(crate::clock::rfc3339),
+            text,
+        });
+        std::future::ready(line)
     });
     Ok(ndjson(&app, values))
+}
+
+fn time(text: &str) -> Result<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+        let text: String = text.chars().take(100).collect();
+        let message = format!("`since` is `{text}`, it must be as `2026-01-31T12:00:00Z`");
+        Failure(Error::new(ErrorCode::InvalidArgument, message))
+    })
+}
+
+/// When a line was printed, in seconds, if it begins with that as the watchdog's lines do.
+fn printed(line: &str) -> Option<OffsetDateTime> {
+    const TIME: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]/[month]/[day] [hour]:[minute]:[second]");
+    let (stamp, _) = line.split_at_checked("2026/01/31 12:00:00".len())?;
+    PrimitiveDateTime::parse(stamp, TIME).ok().map(PrimitiveDateTime::assume_utc)
+}
+
+/// Whether a line may be of that time or later: what is not known to be older is not left out.
+fn is_since(printed: Option<OffsetDateTime>, since: Option<OffsetDateTime>) -> bool {
+    printed.zip(since).is_none_or(|(printed, since)| printed + Duration::from_secs(1) > since)
 }
 
 async fn lines(
@@ -110,4 +144,36 @@ fn later(logs: Logs, name: FunctionName, from: Option<u64>) -> impl Stream<Item 
         Some((batch.lines, (logs, name, Some(batch.end))))
     });
     batches.flat_map(stream::iter)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_watchdog_tells_its_time_and_others_do_not() {
+        let at = Some(datetime!(2026-11-24 22:19:51 UTC));
+        assert_eq!(printed("2026/11/24 22:19:51 stdout: hello"), at);
+        for line in ["", "hello", "2026/13/24 22:19:51 x", "2026/11/24", "2026/11/24 22:19:5ä"] {
+            assert_eq!(printed(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_lines_that_are_older_for_sure_are_left_out() {
+        let at = Some(datetime!(2026-11-24 22:19:51 UTC));
+        let since = |text: &str| Some(time(text).unwrap());
+        for (printed, asked, kept) in [
+            (at, None, true),
+            (None, since("2027-01-01T00:00:00Z"), true),
+            (at, since("2026-11-24T22:19:51.900Z"), true),
+            (at, since("2026-11-24T23:19:51+01:00"), true),
+            (at, since("2026-11-24T22:19:52Z"), false),
+        ] {
+            assert_eq!(is_since(printed, asked), kept, "{printed:?} {asked:?}");
+        }
+        assert!(time("5m").unwrap_err().0.message.contains("`since` is `5m`"));
+    }
 }

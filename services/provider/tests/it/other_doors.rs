@@ -61,6 +61,10 @@ async fn what_a_function_prints_is_read_from_its_end_and_followed() {
     let (status, _, lines) = world.raw(request).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(lines.lines().count(), 2);
+    assert!(lines.lines().all(|line| line.contains("\"timestamp\":\"20")), "{lines}");
+    let later = "/system/logs?name=hello&since=2999-01-01T00:00:00Z";
+    let (_, _, lines) = world.raw(Request::get(later).body(Body::empty()).unwrap()).await;
+    assert_eq!(lines, "");
     let refused = Request::get("/v1/functions/hello/logs?tail=x").body(Body::empty()).unwrap();
     assert_eq!(world.raw(refused).await.0, StatusCode::BAD_REQUEST);
 }
