@@ -1,6 +1,6 @@
 //! LinuxKit's yml: from the files to the plan of an image, without effects.
 //!
-//! [`raw`] mirrors the files, [`check`] makes a [`spec`] of it that cannot be wrong, [`plan`] says
+//! [`raw`] mirrors the files, [`check`] makes a [`spec`] of it that cannot be wrong, [`mod@plan`] says
 //! what the image will hold, with each container's `config.json` and `runtime.json` from [`oci`].
 //! What LinuxKit does by mistake is put right where that breaks no file (see the Q numbers).
 
