@@ -52,7 +52,7 @@ impl Actor {
         let Some(rollback) = &self.rollback else { return };
         let commit = rollback.revision.commit.clone();
         let (source, name) = (Arc::clone(&self.source), self.name.clone());
-        let (state, good) = (self.shared.config.state.clone(), self.record.good);
+        let (state, newest) = (self.shared.config.state.clone(), self.newest);
         let store = Arc::clone(&self.shared.store);
         let restore = move || {
             // From now on it is kept; a commit may have taken its place since it was looked up.
@@ -68,7 +68,7 @@ impl Actor {
                 None => git.head()?,
             };
             if let Some(before) = before {
-                Intent { before: before.to_string(), good }.write(&state, &name)?;
+                Intent { before: before.to_string(), newest }.write(&state, &name)?;
             }
             if let Err(error) = git.restore(&opened.folder, commit) {
                 if let Some(before) = before
@@ -134,8 +134,9 @@ impl Actor {
 pub(super) struct Intent {
     /// The commit that the folder was like.
     before: String,
-    /// The good version of before: the outcome is stored together with another one.
-    good: Option<u64>,
+    /// The newest version of before. The outcome is stored together with a newer good one; this one
+    /// may still become good meanwhile, and that says nothing.
+    newest: Option<u64>,
 }
 
 impl Intent {
@@ -171,7 +172,7 @@ pub(crate) fn undo_interrupted(state: &Path, record: &FunctionRecord) -> Result<
     };
     let intent: Intent = serde_json::from_slice(&text)
         .map_err(|error| fault::internal("reading a roll-back", &error.into()))?;
-    if intent.good == record.good {
+    if record.good <= intent.newest {
         let opened = Source::new(state, name).open_or_create()?;
         opened.git.restore(&opened.folder, intent.before.parse()?)?;
         info!(function = %name, "a roll-back was interrupted: the folder is as it was before");
